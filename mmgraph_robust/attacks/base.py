@@ -1,0 +1,212 @@
+"""The contract of an attack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust.attacks.objectives import OBJECTIVES, Objective
+from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.data.schema import features as features_of
+from mmgraph_robust.data.schema import interactions, with_features
+from mmgraph_robust.errors import BudgetError, DataError, NonFiniteError
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import child_generator
+
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack did.
+
+    Attributes:
+        data: The data set with the perturbed features; everything else is shared with the clean one.
+        delta: ``[num_items, dim]`` change of each attacked modality.
+        clean_objective: The attacker's objective on the clean features.
+        objective: The same on the features of `data`.
+        flags: What a reader must know before trusting the outcome, by name.
+        seconds: How long it took.
+    """
+
+    data: HeteroData
+    delta: Features
+    clean_objective: float
+    objective: float
+    flags: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Problem:
+    """One attack's search space: perturbations of the attacked features, and their worth.
+
+    Args:
+        model: The victim.
+        graph: Its graph.
+        features: All clean features.
+        threat: What is allowed.
+        objective: What is maximised.
+    """
+
+    def __init__(
+        self, model: Recommender, graph: Graph, features: Features, threat: ThreatModel, objective: Objective
+    ) -> None:
+        self.model = model
+        self.graph = graph
+        self.features = features
+        self.threat = threat
+        self.objective = objective
+        self.radii = threat.radii(features)
+        self.allowed = threat.allowed(graph.num_items, graph.device)
+
+    def zero(self) -> Features:
+        """No change."""
+        return {m: torch.zeros_like(self.features[m]) for m in self.threat.modalities}
+
+    def perturbed(self, delta: Features) -> Features:
+        """The features with `delta` added."""
+        return self.features | {m: self.features[m] + d for m, d in delta.items()}
+
+    def project(self, delta: Features) -> Features:
+        """The closest allowed perturbation."""
+        return {m: self.threat.project(d * self.allowed, self.radii[m]) for m, d in delta.items()}
+
+    def steepest(self, gradient: Features) -> Features:
+        """The full-budget step that rises fastest along `gradient`."""
+        return {m: self.threat.steepest(g * self.allowed) * self.radii[m] for m, g in gradient.items()}
+
+    def random(self, generator: torch.Generator) -> Features:
+        """A random direction at the full budget."""
+        draws = {m: torch.randn(x.shape, generator=generator).to(x.device) for m, x in self.zero().items()}
+        return self.steepest(draws)
+
+    def value(self, delta: Features) -> float:
+        """The objective at `delta`, with the whole forward pass computed anew."""
+        with torch.no_grad():
+            return float(self.objective(self.model(self.perturbed(delta), self.graph)))
+
+    def value_and_gradient(self, delta: Features) -> tuple[float, Features]:
+        """The objective at `delta` and its gradient (zeros where the features do not reach it)."""
+        leaves = {m: d.detach().clone().requires_grad_() for m, d in delta.items()}
+        with torch.enable_grad():
+            value = self.objective(self.model(self.perturbed(leaves), self.graph))
+        if not bool(torch.isfinite(value)):
+            raise NonFiniteError(f"the attack's objective became {float(value)}: the model is not finite there")
+        if not value.requires_grad:
+            return float(value.detach()), self.zero()
+        gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        return float(value.detach()), {
+            m: torch.zeros_like(leaves[m]) if g is None else g for m, g in zip(leaves, gradients, strict=True)
+        }
+
+
+class Attack:
+    """Base of all attacks on item features.
+
+    Calling an attack resolves the budget, runs it, projects, checks, and measures success on the projected features.
+    Subclasses write :meth:`run` only. The model, its mode and flags, and the data are left as they were, also after
+    an error.
+    """
+
+    objective: str = "boundary"
+
+    @final
+    def __call__(
+        self, model: Recommender, data: HeteroData, threat: ThreatModel, *, seed: int = 0, progress: bool = False
+    ) -> AttackResult:
+        """Attacks `model` on `data`.
+
+        Args:
+            model: The victim.
+            data: The clean data.
+            threat: What is allowed.
+            seed: Seed of the attack's own randomness.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ConfigError: If the threat names a modality that `data` lacks.
+            DataError: If the split whose positives the attacker knows is empty.
+            BudgetError: If the attack overran its budget.
+        """
+        started = time.perf_counter()
+        features = {m: x.to(model.device) for m, x in features_of(data).items()}
+        features_of(data, threat.modalities)
+        pairs = interactions(data, threat.labels).to(model.device)
+        if pairs.size(1) == 0:
+            raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
+        graph = Graph.from_data(data).to(model.device)
+        objective = OBJECTIVES[self.objective_for(threat)](pairs, graph, child_generator(seed, "attack", "objective"))
+        problem = Problem(model, graph, features, threat, objective)
+        with _frozen(model):
+            clean = problem.value(problem.zero())
+            found = self.run(problem, child_generator(seed, "attack", "search"), progress)
+            perturbed = {m: x.detach() for m, x in problem.perturbed(problem.project(found)).items()}
+            # As stored: adding the change to float32 features rounds it.
+            delta = {m: perturbed[m] - features[m] for m in threat.modalities}
+            for name, change in delta.items():
+                if threat.excess(change, problem.radii[name]) > _TOLERANCE + _rounding(features[name], change):
+                    raise BudgetError(f"'{type(self).__name__}' overran the budget of modality '{name}'")
+            value = problem.value(delta)
+        attacked = with_features(data, {m: perturbed[m].to(data["item"][f"x_{m}"].device) for m in threat.modalities})
+        return AttackResult(attacked, delta, clean, value, self._flags(model), time.perf_counter() - started)
+
+    def objective_for(self, threat: ThreatModel) -> str:
+        """The name of the objective under a threat model."""
+        return self.objective
+
+    def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
+        """Searches a perturbation; it is projected afterwards."""
+        raise NotImplementedError
+
+    def _flags(self, model: Recommender) -> dict[str, str]:
+        if model.feature_path == "none":
+            return {
+                "no_feature_path": f"no item feature reaches the score of '{type(model).__name__}': that it does not "
+                "change is no robustness of a multi-modal model"
+            }
+        if model.feature_path == "graph":
+            return {
+                "graph_path_only": f"features reach the score of '{type(model).__name__}' through its item graph only: "
+                "a frozen graph hides every attack"
+            }
+        return {}
+
+    def describe(self) -> dict[str, object]:
+        """Name and arguments as plain JSON values."""
+        return {"name": type(self).__name__} | {k: v for k, v in vars(self).items() if not k.startswith("_")}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({arguments})"
+
+
+def _rounding(features: Tensor, delta: Tensor) -> float:
+    # float32 keeps 24 bits: a change much smaller than the feature it is added to is rounded relative to the latter.
+    size = float(delta.norm())
+    return 0.0 if size == 0 else 4e-7 * float(features.norm()) / size
+
+
+@contextmanager
+def _frozen(model: Recommender) -> Iterator[None]:
+    """Evaluation mode without parameter gradients, whatever happens restored to what it was."""
+    modes = {module: module.training for module in model.modules()}
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval()
+    for parameter in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)

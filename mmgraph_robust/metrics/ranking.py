@@ -1,0 +1,127 @@
+"""Full ranking in bounded memory, and the metrics of ranked lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmgraph_robust.errors import ConfigError, NonFiniteError, unknown_name
+from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.utils import chunks, stable_topk
+
+METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
+"""Names of the metrics."""
+
+_BLOCK_ELEMENTS = 1 << 24
+
+
+def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: int) -> Tensor:
+    """The top `k` items of each user by inner product, without those that she has seen.
+
+    Ties are broken by (score descending, item ascending). Memory is bounded by a block of users times all items.
+
+    Args:
+        user: ``[num_users, dim]`` user vectors.
+        item: ``[num_items, dim]`` item vectors.
+        users: ``[n]`` users to rank for.
+        seen: ``[num_users, num_items]`` items to leave out.
+        k: Length of the lists.
+
+    Shapes:
+        - **output:** ``[n, k]`` item ids; -1 where a user has fewer than `k` candidates.
+
+    Raises:
+        NonFiniteError: If a score is NaN or infinite.
+    """
+    num_items = item.size(0)
+    block = max(1, _BLOCK_ELEMENTS // max(num_items, 1))
+    kept = min(k, num_items)
+    lists = []
+    for start, stop in chunks(users.numel(), block):
+        part = users[start:stop]
+        scores = user[part] @ item.t()
+        if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
+            raise NonFiniteError("scores are not finite: the model's embeddings hold NaN, infinity or overflow")
+        row, col = edges_of(seen, part)
+        scores[row, col] = -torch.inf
+        values, columns = stable_topk(scores, kept)
+        columns[values == -torch.inf] = -1
+        lists.append(torch.nn.functional.pad(columns, (0, k - kept), value=-1))
+    return torch.cat(lists) if lists else users.new_zeros(0, k)
+
+
+def edges_of(adjacency: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges of some rows, as (position in `rows`, column)."""
+    start = adjacency.rowptr[rows].long()
+    count = adjacency.rowptr[rows + 1].long() - start
+    position = torch.repeat_interleave(torch.arange(rows.numel(), device=rows.device), count)
+    first = torch.cumsum(count, 0) - count
+    offset = torch.arange(position.numel(), device=rows.device) - first[position]
+    return position, adjacency.col[start[position] + offset].long()
+
+
+def hits(lists: Tensor, users: Tensor, relevant: Adjacency) -> Tensor:
+    """``[n, k]`` whether each listed item is relevant; padding (-1) never is.
+
+    Args:
+        lists: ``[n, k]`` ranked item ids, -1 for padding.
+        users: ``[n]`` whose lists these are.
+        relevant: ``[num_users, num_items]`` relevant items.
+    """
+    keys = relevant.row.long() * relevant.num_cols + relevant.col.long()
+    if keys.numel() == 0:
+        return torch.zeros_like(lists, dtype=torch.bool)
+    wanted = users[:, None] * relevant.num_cols + lists.clamp(min=0)
+    place = torch.searchsorted(keys, wanted.flatten()).clamp(max=keys.numel() - 1)
+    return (keys[place].view_as(lists) == wanted) & (lists >= 0)
+
+
+def ranking_metrics(
+    hit: Tensor, num_relevant: Tensor, k: Sequence[int], metrics: Sequence[str] = METRICS
+) -> dict[str, Tensor]:
+    r"""Metrics of each ranked list.
+
+    With :math:`T` relevant items and hits :math:`h_1 \dots h_K`:
+    recall :math:`\sum h / T`, precision :math:`\sum h / K`, hit rate :math:`[\sum h > 0]`, NDCG
+    :math:`\sum_r h_r / \log_2(r+1)` over its largest possible value with :math:`\min(T, K)` hits, MAP
+    :math:`\sum_r h_r P@r / \min(T, K)`.
+
+    Args:
+        hit: ``[n, max(k)]`` whether the entry at each rank is relevant.
+        num_relevant: ``[n]`` number of relevant items, at least 1.
+        k: Cut-offs.
+        metrics: Names out of :data:`METRICS`.
+
+    Shapes:
+        - **output:** ``[n]`` float64 for every key such as ``"recall@20"``
+    """
+    for name in metrics:
+        if name not in METRICS:
+            raise ConfigError(unknown_name("metric", name, METRICS))
+    for cutoff in k:
+        if cutoff < 1 or cutoff > hit.size(1):
+            raise ConfigError(f"'k' expects cut-offs from 1 to {hit.size(1)} (got {cutoff})")
+    hit = hit.double()
+    rank = torch.arange(1, hit.size(1) + 1, dtype=torch.double, device=hit.device)
+    discount = 1.0 / torch.log2(rank + 1)
+    total = num_relevant.double()
+    result: dict[str, Tensor] = {}
+    for cutoff in k:
+        h = hit[:, :cutoff]
+        found = h.sum(1)
+        reachable = num_relevant.clamp(max=cutoff)
+        for name in metrics:
+            if name == "recall":
+                value = found / total
+            elif name == "precision":
+                value = found / cutoff
+            elif name == "hit_rate":
+                value = (found > 0).double()
+            elif name == "ndcg":
+                value = (h * discount[:cutoff]).sum(1) / discount.cumsum(0)[reachable - 1]
+            else:
+                value = (h * h.cumsum(1) / rank[:cutoff]).sum(1) / reachable
+            result[f"{name}@{cutoff}"] = value
+    return result

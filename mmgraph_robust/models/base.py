@@ -1,0 +1,141 @@
+"""The contract of a recommender."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from typing_extensions import Self
+
+from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.data.sampling import Batch
+from mmgraph_robust.data.schema import ITEM, USER
+from mmgraph_robust.data.schema import features as features_of
+from mmgraph_robust.errors import ConfigError, DataError, unknown_name
+from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.nn.losses import bpr_loss
+from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import child_generator
+
+
+class Recommender(torch.nn.Module):
+    """Base of all models: item features and a graph in, embeddings by channel out.
+
+    A subclass writes :meth:`reset_parameters`, :meth:`forward` and, where it has one, :meth:`regularization`.
+    :meth:`forward` is a pure function of features, graph and parameters: nothing is cached between calls, so whoever
+    hands in other features gets other scores.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        feature_dims: Width of the features per modality.
+        seed: Seed of the initial parameters.
+    """
+
+    feature_path: ClassVar[Literal["direct", "graph", "none"]] = "direct"
+    """What carries item features to the score: the forward pass itself, an item graph only, or nothing.
+
+    Reports and attacks read it, so that no model passes for robust because nothing can reach its score."""
+
+    config: dict[str, Any]
+    """The arguments that the model was built with, by name; enough to build it again."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        model = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
+        bound.apply_defaults()
+        # Past torch's own __setattr__, which wants its __init__ to have run.
+        object.__setattr__(model, "config", {k: v for k, v in bound.arguments.items() if k != "self"})
+        return model
+
+    def __init__(self, num_users: int, num_items: int, feature_dims: dict[str, int], *, seed: int = 0) -> None:
+        super().__init__()
+        if num_users < 1 or num_items < 1:
+            raise ConfigError(f"'{type(self).__name__}' expects users and items (got {num_users} and {num_items})")
+        self.num_users = num_users
+        self.num_items = num_items
+        self.feature_dims = dict(feature_dims)
+        self.seed = seed
+
+    @classmethod
+    def from_data(cls, data: HeteroData, *, modalities: Sequence[str] | None = None, **kwargs: Any) -> Self:
+        """A model of the sizes of `data`.
+
+        Args:
+            data: The data set.
+            modalities: The modalities to read (default: all).
+            kwargs: The model's own arguments.
+
+        Raises:
+            ConfigError: If a modality or an argument is unknown.
+        """
+        dims = {name: x.size(1) for name, x in features_of(data, modalities).items()}
+        return cls(int(data[USER].num_nodes), int(data[ITEM].num_nodes), dims, **kwargs)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the model reads."""
+        return tuple(self.feature_dims)
+
+    def features(self, data: HeteroData) -> Features:
+        """The features that the model reads, on its device.
+
+        Raises:
+            ConfigError: If `data` lacks a modality of the model.
+            DataError: If sizes differ from those that the model was built for.
+        """
+        features = features_of(data, self.modalities)
+        for name, x in features.items():
+            if tuple(x.shape) != (self.num_items, self.feature_dims[name]):
+                raise DataError(
+                    f"modality '{name}' expects shape [{self.num_items}, {self.feature_dims[name]}], the one that "
+                    f"'{type(self).__name__}' was built for (got {list(x.shape)})"
+                )
+        return {name: x.to(self.device) for name, x in features.items()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    def reset_parameters(self) -> None:
+        """Draws the initial parameters from :attr:`seed`: the same seed gives the same numbers."""
+        self._reset(child_generator(self.seed, "init"))
+
+    def _reset(self, generator: torch.Generator) -> None:
+        raise NotImplementedError
+
+    def forward(self, features: Features, graph: Graph) -> Embeddings:
+        """Embeddings of all users and items."""
+        raise NotImplementedError
+
+    def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
+        """What the paper adds to its ranking loss, weight included (default: nothing)."""
+        return next(iter(embeddings.user.values())).new_zeros(())
+
+    def loss(self, embeddings: Embeddings, batch: Batch, features: Features) -> Tensor:
+        """The training loss of one batch: BPR on the scores plus :meth:`regularization`."""
+        positive = embeddings.scores(batch.user, batch.positive)
+        negative = embeddings.scores(batch.user, batch.negative)
+        return bpr_loss(positive, negative) + self.regularization(embeddings, batch)
+
+    def _check(self, **conditions: tuple[bool, str, object]) -> None:
+        for name, (holds, expected, value) in conditions.items():
+            if not holds:
+                raise ConfigError(f"'{type(self).__name__}' expects {name} {expected} (got {value!r})")
+
+    def _check_modalities(self) -> None:
+        if not self.feature_dims:
+            raise DataError(
+                f"'{type(self).__name__}' needs at least one modality of item features (got none): "
+                "set data['item'].x_<modality>, or use 'LightGCN'"
+            )
+
+    def check_modality(self, name: str) -> None:
+        """Raises ConfigError if the model does not read the modality `name`."""
+        if name not in self.feature_dims:
+            raise ConfigError(unknown_name("modality", name, self.feature_dims))

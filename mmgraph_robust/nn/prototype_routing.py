@@ -1,0 +1,48 @@
+"""GRCN's prototypical network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.nn.attention_product import attention_product
+from mmgraph_robust.nn.inputs import as_adjacency
+from mmgraph_robust.sparse import Adjacency, sddmm
+
+
+class PrototypeRouting(torch.nn.Module):
+    r"""Neighbour routing of `"Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit
+    Feedback" <https://doi.org/10.1145/3394171.3413556>`_ (Wei et al., MM 2020): a user's preference moves towards the
+    items that she interacted with, in proportion to how well they fit it.
+
+    .. math::
+        \alpha_{ui} = \mathrm{softmax}_{i \in N(u)} (p_u^\top f_i), \qquad
+        p_u \leftarrow \frac{p_u + \sum_i \alpha_{ui} f_i}{\Vert p_u + \sum_i \alpha_{ui} f_i \Vert_2}
+
+    Args:
+        num_routings: How often the preference is refined.
+
+    Shapes:
+        - **input:** preferences ``[num_users, dim]``, item features ``[num_items, dim]``, the graph as ``edge_index``
+          of (item, user) pairs or as an :class:`~mmgraph_robust.sparse.Adjacency` of users by items
+        - **output:** ``[num_users, dim]``
+    """
+
+    def __init__(self, num_routings: int = 3) -> None:
+        super().__init__()
+        if num_routings < 0:
+            raise ConfigError(f"'{type(self).__name__}' expects num_routings >= 0 (got {num_routings})")
+        self.num_routings = num_routings
+
+    def forward(self, preference: Tensor, item: Tensor, edge_index: Tensor | Adjacency) -> Tensor:
+        """Refines the preferences."""
+        adjacency = as_adjacency(edge_index, item.size(0), preference.size(0))
+        for _ in range(self.num_routings):
+            message, _ = attention_product(adjacency, sddmm(adjacency, preference, item), item)
+            preference = F.normalize(preference + message, dim=1)
+        return preference
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_routings={self.num_routings})"

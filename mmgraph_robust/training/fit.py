@@ -1,0 +1,283 @@
+"""Training."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+from tqdm.auto import tqdm
+
+from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.data.sampling import Batch, TripleLoader
+from mmgraph_robust.data.schema import features as features_of
+from mmgraph_robust.data.schema import interactions
+from mmgraph_robust.data.validate import validate
+from mmgraph_robust.defenses import Defense, Step
+from mmgraph_robust.errors import CheckpointError, ConfigError, unknown_name
+from mmgraph_robust.evaluation.ranking import Evaluator, embed
+from mmgraph_robust.metrics import METRICS
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.training.checkpoint import load_checkpoint, save_checkpoint
+from mmgraph_robust.training.guards import check_gradients, check_loss
+from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import child_generator, hash_json, hash_tensors
+
+
+@dataclass
+class History:
+    """What happened during training.
+
+    Attributes:
+        records: One dict per epoch: ``epoch``, ``loss``, ``seconds``, the validation metrics in evaluated epochs, and
+            the defense's numbers.
+        monitor: The metric that chose the weights.
+        best_epoch: The epoch whose weights the model has now.
+        best: The validation value of `monitor` there.
+        stopped_early: Whether patience ended the training.
+    """
+
+    records: list[dict[str, float]] = field(default_factory=list)
+    monitor: str = "recall@20"
+    best_epoch: int = -1
+    best: float = float("-inf")
+    stopped_early: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs trained."""
+        return len(self.records)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs."""
+        return sum(record["seconds"] for record in self.records)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(epochs={self.epochs}, best_epoch={self.best_epoch}, {self.monitor}={self.best:.4f})"
+        )
+
+
+def fit(
+    model: Recommender,
+    data: HeteroData,
+    defense: Defense | None = None,
+    *,
+    seed: int = 0,
+    max_epochs: int = 100,
+    batch_size: int = 2048,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    patience: int = 20,
+    eval_every: int = 1,
+    monitor: str = "recall@20",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 5,
+    progress: bool = True,
+) -> History:
+    """Trains a model on the training split, with Adam and early stopping on the validation split.
+
+    The model is trained where it is: move it first to train on another device. All randomness comes from `seed`, so
+    the same call gives the same numbers, bitwise on the CPU. The weights of the best validated epoch are restored.
+
+    Args:
+        model: The model; it goes on from the weights that it has.
+        data: The data set.
+        defense: Plugged into every step.
+        seed: Seed of the order of triples, of negatives, and of the defense.
+        max_epochs: Number of passes over the training interactions, at most.
+        batch_size: Triples per step.
+        learning_rate: Adam's step size.
+        weight_decay: Adam's L2 penalty.
+        patience: Training stops once this many epochs have passed without a better validation value.
+        eval_every: Validate every so many epochs.
+        monitor: The validation metric that decides, such as ``"recall@20"``.
+        checkpoint: A file to keep the state of training in. Where it exists, training goes on from it, to the same
+            numbers as without the interruption.
+        checkpoint_every: Write it every so many epochs.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        DataError: If the data are not usable, or there is no validation split.
+        ConfigError: If an argument is out of range.
+        NonFiniteError: If the loss or a gradient becomes NaN or infinite.
+        CheckpointError: If the checkpoint is damaged or was made with other settings or data.
+    """
+    _check_arguments(
+        max_epochs=max_epochs, batch_size=batch_size, patience=patience, eval_every=eval_every,
+        checkpoint_every=checkpoint_every, learning_rate=learning_rate,
+    )  # fmt: skip
+    cutoff = _cutoff(monitor)
+    validate(data, splits=("train", "val"))
+    evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
+    graph = Graph.from_data(data).to(model.device)
+    features = model.features(data)
+    if defense is not None:
+        defense.setup(model, data, graph)
+    loader = TripleLoader(graph, batch_size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    history = History(monitor=monitor)
+    best = copy.deepcopy(model.state_dict())
+    key = ""
+    if checkpoint is not None:
+        settings = [seed, batch_size, learning_rate, weight_decay, eval_every, monitor, type(model).__name__]
+        key = hash_json([*settings, model.config, defense.describe() if defense else None, data_hash(data)])
+        if Path(checkpoint).exists():
+            best = _resume(Path(checkpoint), key, model, optimizer, history, defense)
+    bar = tqdm(
+        total=max_epochs * len(loader), initial=history.epochs * len(loader), disable=not progress,
+        desc=type(model).__name__, unit="step", mininterval=0.5, dynamic_ncols=True,
+    )  # fmt: skip
+    with bar:
+        while history.epochs < max_epochs and not history.stopped_early:
+            epoch = history.epochs
+            started = time.perf_counter()
+            record: dict[str, float] = {"epoch": epoch}
+            record |= _train_epoch(model, graph, features, loader, optimizer, defense, seed, epoch, bar)
+            if (epoch + 1) % eval_every == 0 or epoch + 1 == max_epochs:
+                record |= evaluator(embed(model, data, graph))
+                if record[monitor] > history.best:
+                    history.best, history.best_epoch = record[monitor], epoch
+                    best = copy.deepcopy(model.state_dict())
+                bar.set_postfix({"loss": f"{record['loss']:.4f}", monitor: f"{record[monitor]:.4f}",
+                                 "best": f"{history.best:.4f}"}, refresh=False)  # fmt: skip
+                history.stopped_early = epoch - history.best_epoch >= patience
+            record["seconds"] = time.perf_counter() - started
+            history.records.append(record)
+            done = history.stopped_early or history.epochs == max_epochs
+            if checkpoint is not None and (done or history.epochs % checkpoint_every == 0):
+                _store(Path(checkpoint), key, model, optimizer, history, best, defense)
+    model.load_state_dict(best)
+    return history
+
+
+def data_hash(data: HeteroData) -> str:
+    """SHA-256 over the interactions with their splits, and the features."""
+    splits = {f"split_{name}": interactions(data, name) for name in ("train", "val", "test")}
+    return hash_tensors(**splits, **features_of(data))
+
+
+def _train_epoch(
+    model: Recommender,
+    graph: Graph,
+    clean: Features,
+    loader: TripleLoader,
+    optimizer: torch.optim.Optimizer,
+    defense: Defense | None,
+    seed: int,
+    epoch: int,
+    bar: Any,
+) -> dict[str, float]:
+    model.train()
+    defense_generator = child_generator(seed, "defense", epoch)
+    if defense is not None:
+        defense.start_epoch(epoch, defense_generator)
+    totals: dict[str, list[float]] = {}
+    for index, batch in enumerate(loader.epoch(child_generator(seed, "sampling", epoch))):
+        numbers = _train_step(
+            model, graph, clean, batch, optimizer, defense, defense_generator, epoch, index, epoch * len(loader) + index
+        )
+        for name, value in numbers.items():
+            totals.setdefault(name, []).append(value)
+        bar.update()
+    return {name: sum(values) / len(values) for name, values in totals.items()}
+
+
+def _train_step(
+    model: Recommender,
+    graph: Graph,
+    clean: Features,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    defense: Defense | None,
+    generator: torch.Generator,
+    epoch: int,
+    index: int,
+    step_index: int,
+) -> dict[str, float]:
+    features = clean if defense is None else defense.features(clean, generator)
+    embeddings = model(features, graph)
+    loss = model.loss(embeddings, batch, features)
+    check_loss(loss, "the loss", epoch, index)
+    numbers = {"loss": float(loss.detach())}
+    step = None
+    if defense is not None:
+        step = Step(model, graph, features, batch, embeddings, loss, generator, step_index)
+        extra, seen = defense.loss(step)
+        check_loss(extra, f"the term of '{type(defense).__name__}'", epoch, index)
+        loss = loss + extra
+        numbers |= seen
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if defense is not None and step is not None:
+        defense.gradients(step)
+    check_gradients(model, epoch, index)
+    optimizer.step()
+    return numbers
+
+
+def _store(
+    path: Path,
+    key: str,
+    model: Recommender,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    best: dict[str, Any],
+    defense: Defense | None,
+) -> None:
+    state = {
+        "key": key,
+        "model": model.state_dict(),
+        "best": best,
+        "optimizer": optimizer.state_dict(),
+        "history": vars(history),
+        "defense": defense.state() if defense else {},
+    }
+    save_checkpoint(path, state)
+
+
+def _resume(
+    path: Path,
+    key: str,
+    model: Recommender,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    defense: Defense | None,
+) -> dict[str, Any]:
+    state = load_checkpoint(path)
+    if state.get("key") != key:
+        raise CheckpointError(
+            f"{path} belongs to a training with other settings, model, defense or data: "
+            "name another file, or delete this one to start anew"
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    for name, value in state["history"].items():
+        setattr(history, name, value)
+    if defense is not None:
+        defense.load_state(state["defense"])
+    best: dict[str, Any] = state["best"]
+    return best
+
+
+def _check_arguments(**values: float) -> None:
+    for name, value in values.items():
+        if name == "learning_rate":
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"'fit' expects a finite learning_rate > 0 (got {value})")
+        elif value < 1:
+            raise ConfigError(f"'fit' expects {name} >= 1 (got {value})")
+
+
+def _cutoff(monitor: str) -> int:
+    name, _, cutoff = monitor.partition("@")
+    if name not in METRICS:
+        raise ConfigError(unknown_name("metric", name, METRICS) + " in 'monitor'")
+    if not cutoff.isdigit() or int(cutoff) < 1:
+        raise ConfigError(f"'monitor' expects a metric and a cut-off such as 'recall@20' (got '{monitor}')")
+    return int(cutoff)

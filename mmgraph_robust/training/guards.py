@@ -1,0 +1,31 @@
+"""Numbers that must stay finite."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmgraph_robust.errors import NonFiniteError
+from mmgraph_robust.models import Recommender
+
+_ADVICE = "lower the learning rate, or look for extreme feature values"
+
+
+def check_loss(loss: Tensor, name: str, epoch: int, batch: int) -> None:
+    """Raises NonFiniteError if a loss is NaN or infinite."""
+    if not bool(torch.isfinite(loss)):
+        raise NonFiniteError(f"{name} became {float(loss.detach())} in epoch {epoch}, batch {batch}: {_ADVICE}")
+
+
+def check_gradients(model: Recommender, epoch: int, batch: int) -> None:
+    """Raises NonFiniteError if a parameter's gradient is NaN or infinite; names the parameter."""
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    # One look at all norms together; only where it fails, which one it was.
+    norms = torch._foreach_norm(list(gradients.values()))
+    if norms and not bool(torch.isfinite(torch.stack(norms)).all()):
+        for name, gradient in gradients.items():
+            if not bool(torch.isfinite(gradient).all()):
+                raise NonFiniteError(
+                    f"the gradient of '{name}' is not finite in epoch {epoch}, batch {batch}: {_ADVICE}"
+                )
+        raise NonFiniteError(f"a gradient's norm overflowed in epoch {epoch}, batch {batch}: {_ADVICE}")

@@ -1,0 +1,19 @@
+"""Type aliases, and which optional packages are here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+Features: TypeAlias = dict[str, Tensor]
+"""Item features by modality: ``{"visual": [num_items, dim], ...}``."""
+
+Split: TypeAlias = Literal["train", "val", "test"]
+"""The part of the interactions that a computation reads."""
+
+WITH_TORCH_SPARSE: bool = find_spec("torch_sparse") is not None
+WITH_TORCH_SCATTER: bool = find_spec("torch_scatter") is not None
+WITH_PYG_LIB: bool = find_spec("pyg_lib") is not None
+WITH_FAISS: bool = find_spec("faiss") is not None

@@ -1,0 +1,20 @@
+"""Small helpers that know nothing of recommendation: seeds, files, hashes, ordering, chunks."""
+
+from mmgraph_robust.utils.chunk import chunks
+from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
+from mmgraph_robust.utils.hashing import hash_json, hash_tensors
+from mmgraph_robust.utils.seed import child_generator
+from mmgraph_robust.utils.topk import stable_topk
+
+__all__ = [
+    "atomic_write",
+    "child_generator",
+    "chunks",
+    "hash_json",
+    "hash_tensors",
+    "read_json",
+    "sha256_file",
+    "stable_topk",
+    "write_json",
+    "write_text",
+]
