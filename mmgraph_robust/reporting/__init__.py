@@ -1,1 +1,53 @@
-""""""
+"""Reporting: result entries turned into tables, pictures and one page."""
+
+from mmgraph_robust.reporting.findings import sentences
+from mmgraph_robust.reporting.html import write_page
+from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
+from mmgraph_robust.reporting.summary import (
+    ReportWarning,
+    Row,
+    Setting,
+    check_entry,
+    choose_settings,
+    read_entries,
+    summarize,
+)
+from mmgraph_robust.reporting.tables import (
+    Column,
+    Table,
+    full,
+    headline,
+    sensitive_table,
+    to_csv,
+    to_html,
+    to_markdown,
+    training_table,
+)
+from mmgraph_robust.reporting.terminal import print_table, to_rich
+
+__all__ = [
+    "Column",
+    "ReportWarning",
+    "Row",
+    "Setting",
+    "Table",
+    "check_entry",
+    "choose_settings",
+    "full",
+    "headline",
+    "plot_budget_curve",
+    "plot_margins",
+    "plot_training",
+    "print_table",
+    "read_entries",
+    "save_figures",
+    "sensitive_table",
+    "sentences",
+    "summarize",
+    "to_csv",
+    "to_html",
+    "to_markdown",
+    "to_rich",
+    "training_table",
+    "write_page",
+]

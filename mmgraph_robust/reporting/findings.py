@@ -1,0 +1,144 @@
+"""What the numbers say, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mmgraph_robust.reporting.summary import (
+    NO_DEFENSE,
+    NOT_ATTACKABLE,
+    Entry,
+    Row,
+    Setting,
+    as_rows,
+    check_metric,
+    choose_settings,
+)
+from mmgraph_robust.reporting.tables import metric_label
+
+
+def sentences(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[str]:
+    """What befell each model in the strongest of the chosen attacks, and what each defense changes about it.
+
+    A defense is judged by what is left under attack as well as by the share that is lost: whoever starts lower has
+    less to lose.
+
+    Args:
+        results: Result entries, or their summary.
+        metric: The metric.
+
+    Raises:
+        ConfigError: If no result has the metric.
+        DataError: If there are no results.
+    """
+    rows = as_rows(results)
+    check_metric(rows, metric)
+    lines: dict[tuple[str, str], dict[str, dict[Setting | None, Row]]] = {}
+    for row in sorted(rows, key=lambda row: row.order):
+        lines.setdefault((row.dataset, row.model), {}).setdefault(row.defense, {})[row.setting] = row
+    result = []
+    for (dataset, model), defenses in lines.items():
+        peers = [row for row in rows if row.dataset == dataset]
+        result += _about(f"{model} on {dataset}", defenses, peers, metric)
+    if any(row.seeds > 1 for row in rows):
+        return result
+    return [*result, "There is one seed each: small differences may be chance."]
+
+
+def _about(
+    name: str, defenses: Mapping[str, Mapping[Setting | None, Row]], peers: Sequence[Row], metric: str
+) -> list[str]:
+    label = metric_label(metric)
+    reference = defenses.get(NO_DEFENSE)
+    first = next(iter(defenses.values()))
+    some = next(iter(first.values()))
+    if some.feature_path == "none":
+        clean = first.get(None)
+        value = "" if clean is None or metric not in clean.mean else f" of {clean.mean[metric]:.4f}"
+        return [f"{name} {NOT_ATTACKABLE}, since it reads none: its {label}{value} is the floor to stay above, "
+                "no proof of robustness."]  # fmt: skip
+    setting = _worst(first, choose_settings(peers, metric), metric)
+    if setting is None:
+        return [f"{name} was not attacked, or its clean {label} is zero: nothing can be said about its robustness."]
+    own = first[setting]
+    text = f"Under {setting.label}, {name} {_loss(own, label, metric)}"
+    text += " without a defense." if reference is not None else f" with {own.defense}."
+    found = [text]
+    for defense, rows in defenses.items():
+        row = rows.get(setting)
+        if rows is first or row is None or row.decline.get(metric) is None:
+            continue
+        sentence = f"With {defense} it {_loss(row, label, metric)}"
+        if reference is not None:
+            sentence += f": {_verdict(own, row, metric)}{_price(reference.get(None), rows.get(None), label, metric)}"
+        found.append(sentence + ".")
+    control = first.get(replace(setting, attack="Noise"))
+    if control is not None and not setting.is_control and control.decline.get(metric) is not None:
+        found.append(f"Random noise of the same size: it {_loss(control, label, metric)}.")
+    return [" ".join([*found, *_against_floor(defenses, setting, peers, label, metric)])]
+
+
+def _worst(rows: Mapping[Setting | None, Row], chosen: Sequence[Setting], metric: str) -> Setting | None:
+    candidates = [(row.decline.get(metric), s) for s in chosen if (row := rows.get(s)) is not None]
+    known = [(decline, setting.order, setting) for decline, setting in candidates if decline is not None]
+    return min(known, key=lambda item: item[:2])[2] if known else None
+
+
+def _loss(row: Row, label: str, metric: str) -> str:
+    decline = row.decline[metric] or 0.0
+    left = f"{row.mean[metric]:.4f} left"
+    if abs(decline) < 0.05:
+        return f"keeps its {label} ({left})"
+    spread = row.decline_std.get(metric)
+    size = f"{abs(decline):.1f} %" if spread is None else f"{abs(decline):.1f} ± {spread:.1f} %"
+    return f"{'loses' if decline < 0 else 'gains'} {size} of its {label} ({left})"
+
+
+def _verdict(base: Row, row: Row, metric: str) -> str:
+    before, after = base.decline[metric] or 0.0, row.decline[metric] or 0.0
+    spreads = [base.decline_std.get(metric), row.decline_std.get(metric)]
+    known = [spread for spread in spreads if spread is not None]
+    if len(known) == 2 and abs(after - before) <= sum(known):
+        return "no clear difference, it lies within the spread of the seeds"
+    if abs(after - before) < 0.05:
+        return "no difference"
+    higher = row.mean[metric] >= base.mean[metric]
+    if after > before:
+        if higher:
+            return "the defense helps"
+        return "a smaller share, yet less is left than without a defense, for it starts lower"
+    if higher:
+        return "a larger share, yet more is left than without a defense, for it starts higher"
+    return "worse than without a defense"
+
+
+def _price(before: Row | None, after: Row | None, label: str, metric: str) -> str:
+    if before is None or after is None or not before.mean.get(metric) or metric not in after.mean:
+        return ""
+    change = 100 * (after.mean[metric] - before.mean[metric]) / before.mean[metric]
+    if abs(change) < 0.05:
+        return "; on clean data it costs nothing"
+    return f"; on clean data its {label} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'}"
+
+
+def _against_floor(
+    defenses: Mapping[str, Mapping[Setting | None, Row]],
+    setting: Setting,
+    peers: Sequence[Row],
+    label: str,
+    metric: str,
+) -> list[str]:
+    floors = [row for row in peers if row.feature_path == "none" and row.attack is None and metric in row.mean]
+    if not floors:
+        return []
+    floor = max(floors, key=lambda row: row.mean[metric])
+    below = []
+    for defense, rows in defenses.items():
+        row = rows.get(setting)
+        if row is not None and metric in row.mean and row.mean[metric] < floor.mean[metric]:
+            below.append("no defense" if defense == NO_DEFENSE else defense)
+    if not below:
+        return [f"All of this stays above {floor.model} ({floor.mean[metric]:.4f}), which reads no features."]
+    return [f"Attacked, it falls below {floor.model}, which reads no features ({label} {floor.mean[metric]:.4f}), "
+            f"with {', '.join(below)}."]  # fmt: skip

@@ -1,0 +1,327 @@
+"""Pictures of results, as matplotlib figures that need no display."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmgraph_robust.reporting.summary import (
+    Entry,
+    Row,
+    Setting,
+    as_rows,
+    check_metric,
+    choose_settings,
+    defense_order,
+    strongest,
+    summarize,
+)
+from mmgraph_robust.reporting.tables import metric_label
+from mmgraph_robust.utils import atomic_write
+
+# Okabe and Ito's palette, told apart by the colour-blind too; its yellow is too pale for lines on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vP*"
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+_PANELS = 6
+_STYLE: Any = {
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelsize": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "font.size": 8,
+    "grid.alpha": 0.3,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+
+@mpl.rc_context(_STYLE)
+def plot_budget_curve(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[tuple[str, Figure]]:
+    """The metric against the budget: a panel per model and attacked modalities, a line per defense.
+
+    Each panel shows the attack that is strongest there, and random noise of the same size as dashed lines. A model
+    that reads no features is a dotted level to compare with.
+
+    Args:
+        results: Result entries, or their summary.
+        metric: The metric.
+
+    Returns:
+        Names and figures, one or more per data set.
+    """
+    rows = as_rows(results)
+    check_metric(rows, metric)
+    figures = []
+    for dataset, own in _by_dataset(rows).items():
+        defenses = sorted({row.defense for row in own}, key=defense_order)
+        panels = {
+            (row.model, s.modalities, s.scope, s.norm): s
+            for row in own
+            if (s := row.setting) is not None and row.feature_path != "none"
+        }
+        title = f"{dataset}: {metric_label(metric)} against the size of the attack"
+        for name, figure, axes, page in _pages("budget", dataset, title, list(panels.items())):
+            for ax, ((model, modalities, _, _), setting) in zip(axes, page, strict=True):
+                here = [row for row in own if row.model == model and _same_threat(row, setting)]
+                attack = _draw_curves(ax, here, defenses, metric)
+                _draw_floor(ax, own, metric)
+                ax.set_title(_plain(f"{model}: {attack} on {'+'.join(modalities)}"))
+                ax.set_xlabel(f"budget, % of the features' norm {setting.threat}")
+                ax.set_ylabel(_plain(metric_label(metric)))
+                ax.set_ylim(bottom=0)
+            _legend(figure, axes)
+            figures.append((name, figure))
+    return figures
+
+
+@mpl.rc_context(_STYLE)
+def plot_margins(entries: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[tuple[str, Figure]]:
+    """Score margin per channel, clean and under the strongest attack on each set of modalities.
+
+    Args:
+        entries: Result entries, or their summary.
+        metric: The metric by which the attacks are chosen.
+
+    Returns:
+        Names and figures, one or more per data set; bars are means over seeds, whiskers standard deviations.
+    """
+    figures = []
+    for dataset, rows in _by_dataset(as_rows(entries)).items():
+        own = [row for row in rows if row.feature_path != "none" and row.margins]
+        settings = choose_settings(own, metric)
+        panels = [row for row in own if row.attack is None]
+        title = f"{dataset}: score margin of each channel"
+        for name, figure, axes, page in _pages("margins", dataset, title, panels):
+            for ax, clean in zip(axes, page, strict=True):
+                attacked = {row.setting: row for row in own if row.line == clean.line}
+                _draw_margins(ax, clean, [(s, attacked.get(s)) for s in settings])
+                ax.set_title(_plain(f"{clean.model}, defense: {clean.defense}"))
+                ax.set_ylabel("margin (units of the score)")
+            _share_scale(axes, page)
+            _legend(figure, axes)
+            figures.append((name, figure))
+    return figures
+
+
+@mpl.rc_context(_STYLE)
+def plot_training(entries: Sequence[Entry]) -> list[tuple[str, Figure]]:
+    """The monitored validation metric per epoch: a panel per model, a line per defense and seed.
+
+    Args:
+        entries: Result entries.
+
+    Returns:
+        Names and figures, one or more per data set.
+    """
+    figures = []
+    datasets = sorted({entry["dataset"] for entry in entries})
+    for dataset in datasets:
+        own = [entry for entry in entries if entry["dataset"] == dataset and _monitored(entry)]
+        defenses = sorted({entry["defense"] for entry in own}, key=defense_order)
+        panels = sorted({(entry["model"], entry["training"]["monitor"]) for entry in own})
+        for name, figure, axes, page in _pages("training", dataset, f"{dataset}: validation during training", panels):
+            for ax, (model, monitor) in zip(axes, page, strict=True):
+                runs = [e for e in own if (e["model"], e["training"]["monitor"]) == (model, monitor)]
+                for entry in sorted(runs, key=lambda e: (*defense_order(e["defense"]), e["seed"])):
+                    points = _monitored(entry)
+                    index = defenses.index(entry["defense"])
+                    # The marker carries what the colour says, also where lines cross.
+                    style = {"color": _colour(index), "marker": _marker(index), "markersize": 3, "linewidth": 1}
+                    label = _plain(entry["defense"])
+                    ax.plot(*zip(*points, strict=True), markevery=max(1, len(points) // 8), label=label, **style)
+                ax.set_title(_plain(model))
+                ax.set_xlabel("epoch")
+                ax.set_ylabel(_plain(f"validation {metric_label(monitor)}"))
+                ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+            _legend(figure, axes)
+            figures.append((name, figure))
+    return figures
+
+
+def save_figures(entries: Sequence[Entry], folder: str | Path, metric: str = "recall@20") -> list[Path]:
+    """Writes all pictures as PNG files.
+
+    Args:
+        entries: Result entries.
+        folder: Where to.
+        metric: The metric of the budget curves.
+
+    Returns:
+        The paths of the files.
+    """
+    rows = summarize(entries)
+    paths: list[Path] = []
+    for name, figure in [*plot_budget_curve(rows, metric), *plot_margins(rows, metric), *plot_training(entries)]:
+        path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
+        # Two data sets whose names differ only in odd characters must not share a file.
+        path = path if path not in paths else path.with_name(f"{path.stem}-{len(paths)}.png")
+        with atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=130)
+        paths.append(path)
+    return paths
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: str) -> str:
+    """Draws a panel and returns the name of the attack that it shows."""
+    # A clean row belongs to every panel of its model.
+    attacked = [row for row in rows if row.setting is not None]
+    noise = sorted({r.setting.attack for r in attacked if r.setting is not None and r.setting.is_control})
+    declines: dict[str, dict[Hashable, float]] = {}
+    for row in attacked:
+        value = row.decline.get(metric)
+        if row.attack is not None and row.attack not in noise:
+            cases = declines.setdefault(row.attack, {})
+            if value is not None:
+                cases[row.defense, row.budget] = value
+    shown = strongest(declines) if declines else noise[0]
+    budgets: set[float] = set()
+    for attack in dict.fromkeys([shown, *noise]):
+        control = attack != shown
+        for defense in sorted({row.defense for row in rows}, key=defense_order):
+            own = [row for row in rows if row.defense == defense and metric in row.mean]
+            line = sorted((row for row in own if row.attack in (None, attack)), key=lambda row: row.budget)
+            if all(row.attack is None for row in line):
+                continue
+            index = defenses.index(defense)
+            x, y = [100 * row.budget for row in line], [row.mean[metric] for row in line]
+            label = f"{defense}, {attack} (control)" if control else defense
+            ax.plot(x, y, "--" if control else "-", color=_colour(index), marker=_marker(index), linewidth=1.3,
+                    markersize=3 if control else 4.5, markerfacecolor="white" if control else None,
+                    label=_plain(label))  # fmt: skip
+            spread = [row.std.get(metric) for row in line]
+            if not control and any(s is not None for s in spread):
+                low = [value - (s or 0.0) for value, s in zip(y, spread, strict=True)]
+                high = [value + (s or 0.0) for value, s in zip(y, spread, strict=True)]
+                ax.fill_between(x, low, high, color=_colour(index), alpha=0.15, linewidth=0)
+            budgets.update(x)
+    _budget_axis(ax, sorted(budgets))
+    return shown
+
+
+def _budget_axis(ax: Any, budgets: Sequence[float]) -> None:
+    positive = [budget for budget in budgets if budget > 0]
+    if positive and positive[-1] / positive[0] > 10:
+        ax.set_xscale("symlog", linthresh=positive[0])
+    ax.minorticks_off()
+    # Ticks where something was measured, unless so close together that their labels would touch.
+    left, right = ax.transData.transform([(budgets[0], 0), (budgets[-1], 0)])[:, 0]
+    kept: list[float] = []
+    place = -float("inf")
+    for budget in budgets:
+        here = ax.transData.transform((budget, 0))[0]
+        if here - place >= 0.09 * (right - left):
+            kept.append(budget)
+            place = here
+    ax.set_xticks(kept, [f"{budget:.3g}" for budget in kept])
+
+
+def _draw_floor(ax: Any, rows: Sequence[Row], metric: str) -> None:
+    floors = [row for row in rows if row.feature_path == "none" and row.attack is None and metric in row.mean]
+    if floors:
+        floor = max(floors, key=lambda row: row.mean[metric])
+        ax.axhline(floor.mean[metric], color="#555555", linestyle=":", linewidth=1.2,
+                   label=_plain(f"{floor.model} (reads no features)"))  # fmt: skip
+
+
+def _draw_margins(ax: Any, clean: Row, attacked: Sequence[tuple[Setting, Row | None]]) -> None:
+    channels = list(clean.margins)
+    width = 0.8 / (1 + len(attacked))
+    for index, (label, row) in enumerate([("clean", clean), *((s.label, row) for s, row in attacked)]):
+        if row is None:
+            continue
+        present = [(place, channel) for place, channel in enumerate(channels) if channel in row.margins]
+        x = [place - 0.4 + (index + 0.5) * width for place, _ in present]
+        spread = [row.margins_std.get(channel) or 0.0 for _, channel in present]
+        heights = [row.margins[channel] for _, channel in present]
+        bars = {"color": _colour(index), "hatch": _HATCHES[index % len(_HATCHES)], "edgecolor": "white"}
+        whiskers = {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2}
+        ax.bar(x, heights, width, label=_plain(label), linewidth=0.4, yerr=spread if any(spread) else None,
+               error_kw=whiskers, **bars)  # fmt: skip
+    ax.set_xticks(range(len(channels)), [_plain(channel) for channel in channels])
+    ax.axhline(0, color="black", linewidth=0.8)
+
+
+def _share_scale(axes: Sequence[Any], rows: Sequence[Row]) -> None:
+    # Scores of different models have different units; within a model, heights are to be compared.
+    for model in {row.model for row in rows}:
+        group = [ax for ax, row in zip(axes, rows, strict=True) if row.model == model]
+        low, high = min(ax.get_ylim()[0] for ax in group), max(ax.get_ylim()[1] for ax in group)
+        for ax in group:
+            ax.set_ylim(low, high)
+
+
+def _same_threat(row: Row, setting: Setting) -> bool:
+    other = row.setting
+    return other is None or (other.modalities, other.scope, other.norm) == (
+        setting.modalities,
+        setting.scope,
+        setting.norm,
+    )
+
+
+def _monitored(entry: Entry) -> list[tuple[float, float]]:
+    training = entry["training"]
+    monitor = training.get("monitor")
+    return [(h["epoch"], h[monitor]) for h in training["history"] if isinstance(h.get(monitor), (int, float))]
+
+
+def _by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.order):
+        groups.setdefault(row.dataset, []).append(row)
+    return groups
+
+
+def _pages(kind: str, dataset: str, title: str, panels: Sequence[Any]) -> Iterator[tuple[str, Figure, list[Any], Any]]:
+    pages = [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
+    for number, page in enumerate(pages, 1):
+        name, words = f"{kind}-{dataset}", title
+        if len(pages) > 1:
+            name, words = f"{name}-{number}", f"{title} ({number} of {len(pages)})"
+        columns = min(3, len(page))
+        lines = -(-len(page) // columns)
+        figure = Figure(figsize=(max(6.4, 3.4 * columns), 2.8 * lines + 0.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
+        for ax in axes[len(page) :]:
+            ax.set_axis_off()
+        figure.suptitle(_plain(words), fontsize=11)
+        yield name, figure, axes[: len(page)], page
+
+
+def _legend(figure: Figure, axes: Sequence[Any]) -> None:
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        # As many side by side as fit the figure's width, at about 14 characters to the inch.
+        fitting = int(14 * figure.get_figwidth() / (max(map(len, found)) + 8))
+        columns = max(1, min(len(found), fitting, 5))
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _plain(text: str) -> str:
+    # A dollar sign would start a formula, a leading underscore hide a label from the legend.
+    return re.sub(r"^_", " _", text).replace("$", r"\$")
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
+
+
+def _marker(index: int) -> str:
+    return _MARKERS[index % len(_MARKERS)]

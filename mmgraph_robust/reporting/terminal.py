@@ -1,0 +1,64 @@
+"""Tables in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mmgraph_robust.reporting.tables import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+
+def to_rich(table: Table) -> RichTable:
+    """The table for a terminal; losses and gains are told apart by their sign, colour only repeats it.
+
+    Args:
+        table: The table.
+    """
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    # Text objects, since a name in square brackets would be read as a style.
+    rich_table = RichTable(
+        title=Text(table.title),
+        caption=Text("\n".join(table.notes)) if table.notes else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    cells = [[_stack(text, column.kind) for column, text in zip(table.columns, row, strict=True)] for row in table.rows]
+    for k, column in enumerate(table.columns):
+        label = f"{column.group}\n{column.label}" if column.group else column.label
+        # Names may be folded; a number must stay in one piece.
+        parts = [part for row in cells for part in row[k].splitlines()]
+        width = None if column.kind == "text" else max(map(len, [*parts, column.label]))
+        justify: Literal["left", "right"] = "left" if column.kind == "text" else "right"
+        rich_table.add_column(Text(label), justify=justify, overflow="fold", min_width=width)
+    for texts, values in zip(cells, table.values, strict=True):
+        line = []
+        for column, text, value in zip(table.columns, texts, values, strict=True):
+            style = ""
+            if column.kind == "change" and value is not None and abs(value) >= 0.05:
+                style = "red" if value < 0 else "green"
+            line.append(Text(text, style=style))
+        rich_table.add_row(*line)
+    return rich_table
+
+
+def _stack(text: str, kind: str) -> str:
+    # The spread goes below its mean: the table then fits a terminal of ordinary width.
+    return text if kind == "text" else text.replace(" ± ", "\n± ").replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Prints the table to a terminal.
+
+    Args:
+        table: The table.
+        console: Where to print (default: standard output).
+    """
+    from rich.console import Console
+
+    (console or Console()).print(to_rich(table))

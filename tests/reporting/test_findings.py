@@ -1,0 +1,48 @@
+"""What is said about the numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmgraph_robust.reporting import sentences
+
+VISUAL = ("PGD", "visual", 0.05)
+
+
+def test_says_what_is_lost_and_what_a_defense_changes(entries):
+    first, second = sentences(entries)
+    assert first.startswith("Under PGD on visual at 5 % per item, GRCN on hm loses 30.5 ± 0.7 % of its Recall@20")
+    assert "With ModalityBalancing it loses 12.5 ± 0.7 % of its Recall@20 (0.1837 left): the defense helps" in first
+    assert "With AdversarialTraining it loses 36.5 ± 0.7 % of its Recall@20 (0.1333 left): worse than" in first
+    assert "Random noise of the same size: it loses 2.5 ± 0.7 %" in first
+    assert "falls below LightGCN" in first
+    assert "with no defense, AdversarialTraining." in first
+    assert "cannot be attacked through features" in second
+    assert "no proof of robustness" in second
+
+
+@pytest.mark.parametrize(
+    ("clean", "kept", "verdict"),
+    [
+        (0.2, 0.9, "the defense helps; on clean data it costs nothing"),
+        (0.1, 0.9, "a smaller share, yet less is left"),
+        (0.4, 0.6, "a larger share, yet more is left"),
+        (0.2, 0.5, "worse than without a defense"),
+        (0.2, 0.7, "no difference"),
+    ],
+)
+def test_a_defense_is_judged_by_what_is_left_too(entry, clean, kept, verdict):
+    told = sentences([entry(kept={VISUAL: 0.7}), entry(defense="D", clean=clean, kept={VISUAL: kept})])
+    assert verdict in told[0]
+    assert told[-1].startswith("There is one seed each")
+
+
+def test_differences_within_the_spread_are_no_difference(entry):
+    results = [entry(seed=s, kept={VISUAL: 0.7 + 0.1 * s}) for s in (0, 1)]
+    results += [entry(defense="D", seed=s, kept={VISUAL: 0.72 + 0.1 * s}) for s in (0, 1)]
+    assert "within the spread of the seeds" in sentences(results)[0]
+
+
+def test_nothing_is_said_of_what_was_not_attacked(entry):
+    assert "nothing can be said" in sentences([entry()])[0]
+    assert "nothing can be said" in sentences([entry(clean=0.0, kept={VISUAL: 0.7})])[0]

@@ -1,0 +1,132 @@
+"""Reading, checking and summarising result entries."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+
+from mmgraph_robust.errors import CheckpointError, DataError
+from mmgraph_robust.reporting import ReportWarning, check_entry, choose_settings, headline, read_entries, summarize
+from mmgraph_robust.utils import write_json
+
+VISUAL = ("PGD", "visual", 0.05)
+
+
+def _find(rows, **wanted):
+    return next(row for row in rows if all(getattr(row, key) == value for key, value in wanted.items()))
+
+
+def test_means_deviations_and_declines_by_hand(entry):
+    rows = summarize([entry(seed=0, clean=0.2, kept={VISUAL: 0.7}), entry(seed=1, clean=0.4, kept={VISUAL: 0.5})])
+    clean, attacked = rows
+    assert clean.attack is None
+    assert clean.seeds == 2
+    assert clean.mean["recall@20"] == pytest.approx(0.3)
+    assert clean.std["recall@20"] == pytest.approx(0.2 / math.sqrt(2))
+    assert clean.decline == {}
+    assert attacked.mean["recall@20"] == pytest.approx((0.14 + 0.2) / 2)
+    # The mean of the declines, which is not the decline of the means (-43.3 %).
+    assert attacked.decline["recall@20"] == pytest.approx(-40)
+    assert attacked.decline_std["recall@20"] == pytest.approx(20 / math.sqrt(2))
+    assert attacked.margins == pytest.approx({"id": 0.5, "visual": 1.2 * 0.6, "textual": 0.7})
+
+
+def test_one_seed_has_no_deviation(entry):
+    rows = summarize([entry(kept={VISUAL: 0.7})])
+    assert rows[1].std["recall@20"] is None
+    assert rows[1].decline_std["recall@20"] is None
+    assert "±" not in "".join(cell for row in headline(rows).rows for cell in row)
+
+
+def test_a_missing_attack_is_counted(entry):
+    rows = summarize([entry(seed=0, kept={VISUAL: 0.7}), entry(seed=1)])
+    assert _find(rows, attack=None).seeds == 2
+    assert _find(rows, attack="PGD").seeds == 1
+    assert any("1 of 2 seeds" in note for note in headline(rows).notes)
+
+
+def test_zero_clean_value_has_no_decline(entry):
+    row = summarize([entry(seed=0, clean=0.0, kept={VISUAL: 0.7}), entry(seed=1, kept={VISUAL: 0.7})])[1]
+    assert row.decline["recall@20"] is None
+    assert row.decline_std["recall@20"] is None
+
+
+def test_order_of_modalities_makes_no_second_row(entry):
+    first, second = entry(seed=0, kept={VISUAL: 0.7}), entry(seed=1, kept={VISUAL: 0.7})
+    first["attacks"][0]["modalities"] = ["visual", "textual"]
+    second["attacks"][0]["modalities"] = ["textual", "visual"]
+    assert [row.seeds for row in summarize([first, second])] == [2, 2]
+
+
+def test_same_attack_with_other_arguments_is_told_apart(entry):
+    result = entry(kept={VISUAL: 0.7})
+    result["attacks"].append(copy.deepcopy(result["attacks"][0]))
+    with pytest.raises(CheckpointError, match="2 times"):
+        check_entry(result)
+    for attack, steps in zip(result["attacks"], (10, 50), strict=True):
+        attack["arguments"] = {"steps": steps, "seed": 1}
+    assert {row.attack for row in summarize([result])} == {None, "PGD (steps=10)", "PGD (steps=50)"}
+
+
+def test_a_seed_counts_once(entry):
+    with pytest.raises(CheckpointError, match="twice"):
+        summarize([entry(), entry()])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("schema",), 2, "schema"),
+        (("model",), None, "'model'"),
+        (("seed",), "0", "'seed'"),
+        (("feature_path",), "magic", "'feature_path'"),
+        (("clean", "metrics"), {}, "'clean.metrics' is empty"),
+        (("clean", "margins"), {"id": "x"}, "'clean.margins'"),
+        (("training", "epochs"), "x", "'training.epochs'"),
+        (("attacks",), None, "'attacks'"),
+        (("attacks", 0, "budget"), -1, "budget"),
+        (("attacks", 0, "modalities"), [], "modalities"),
+        (("attacks", 0, "metrics"), {"other": 1.0}, "metrics of 'clean'"),
+        (("clean", "metrics", "recall@20"), float("nan"), "finite"),
+    ],
+)
+def test_what_is_wrong_is_named(entry, path, value, message):
+    result = place = entry(kept={VISUAL: 0.7})
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(CheckpointError, match=message):
+        check_entry(result)
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 3])
+def test_no_object_is_no_entry(value):
+    with pytest.raises(CheckpointError, match="JSON object"):
+        check_entry(value)
+
+
+def test_damaged_foreign_and_repeated_files_are_skipped_by_name(tmp_path, entry):
+    write_json(tmp_path / "a.json", entry())
+    write_json(tmp_path / "again.json", entry())
+    write_json(tmp_path / "foreign.json", {"hello": 1})
+    (tmp_path / "torn.json").write_text('{"schema": 1,')
+    with pytest.warns(ReportWarning) as caught:
+        entries = read_entries(tmp_path)
+    assert len(entries) == 1
+    text = [str(warning.message) for warning in caught]
+    assert len(text) == 3
+    assert all(any(f"'{name}'" in line for line in text) for name in ("again.json", "foreign.json", "torn.json"))
+    with pytest.raises(CheckpointError, match="no such folder"):
+        read_entries(tmp_path / "none")
+
+
+def test_strongest_attack_at_the_lowest_budget_is_chosen(entries):
+    chosen = [(s.attack, s.modalities, s.budget) for s in choose_settings(summarize(entries))]
+    assert chosen == [("PGD", ("textual",), 0.05), ("PGD", ("visual",), 0.05)]
+
+
+def test_no_entries_are_an_error():
+    with pytest.raises(DataError, match="at least one"):
+        headline([])

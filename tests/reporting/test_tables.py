@@ -1,0 +1,131 @@
+"""Tables and their forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.reporting import (
+    Setting,
+    Table,
+    full,
+    headline,
+    sensitive_table,
+    to_csv,
+    to_html,
+    to_markdown,
+    training_table,
+)
+from mmgraph_robust.reporting.tables import format_change, metric_label
+
+HOSTILE = "<script>alert(1)</script>|[red]"
+
+
+def test_headline_numbers(entries):
+    table = headline(entries)
+    assert [row[:2] for row in table.rows[:3]] == [
+        ("GRCN", "none"), ("GRCN", "AdversarialTraining"), ("GRCN", "ModalityBalancing"),
+    ]  # fmt: skip
+    names = [column.name for column in table.columns]
+    assert names[-2:] == ["PGD on visual at 5 %: Recall@20", "PGD on visual at 5 %: change"]
+    # Seed 0 keeps 70 %, seed 1 keeps 69 %.
+    assert table.values[0][-1] == pytest.approx(-30.5)
+    assert table.rows[0][-1] == "\N{MINUS SIGN}30.5 ± 0.7 %"
+    assert table.values[0][-2] == pytest.approx((0.2 * 0.7 + 0.22 * 0.69) / 2)
+
+
+def test_model_without_feature_path_is_never_robust_by_merit(entries, entry):
+    entries = [*entries[:-1], entry("LightGCN", "none", 1, 0.15, {("PGD", "visual", 0.05): 1.0}, feature_path="none")]
+    row = headline(entries).rows[-1]
+    assert row[0] == "LightGCN (cannot be attacked through features)"
+    assert set(row[3:]) == {"n/a"}
+    attacked = next(row for row in full(entries).rows if row[1] == "LightGCN" and row[3] == "PGD")
+    assert "0.0" not in attacked
+    assert "n/a" in attacked
+
+
+def test_settings_can_be_picked(entries):
+    noise = Setting("Noise", ("visual",), "item", "l2", 0.1)
+    assert [column.group for column in headline(entries, settings=[noise]).columns][-1] == "Noise on visual at 10 %"
+    with pytest.raises(ConfigError, match="no result for"):
+        headline(entries, settings=[Setting("PGD", ("visual",), "matrix", "l2", 0.1)])
+
+
+def test_few_settings_are_all_shown(entry):
+    kept = {("PGD", "visual", 0.05): 0.7, ("Noise", "visual", 0.05): 0.99}
+    assert len(headline([entry(kept=kept)]).columns) == 3 + 4
+
+
+def test_a_hidden_gradient_does_not_go_unsaid(entry):
+    def kept(pgd, single):
+        return {(a, m, 0.05): v for m in ("visual", "textual") for a, v in (("PGD", pgd), ("SingleStep", single))}
+
+    notes = headline([entry(kept=kept(0.2, 0.5)), entry(defense="Masking", kept=kept(0.9, 0.6))]).notes
+    assert any("Masking loses more under SingleStep on visual" in note for note in notes)
+
+
+def test_unknown_metric_names_the_closest(entries):
+    with pytest.raises(ConfigError, match=r"did you mean 'recall@20'"):
+        headline(entries, "recal@20")
+
+
+def test_markdown_and_html_escape(entry):
+    table = headline([entry(model=HOSTILE)])
+    markdown = to_markdown(table)
+    assert "<script>" not in markdown
+    assert "\\|" in markdown
+    assert "<script>" not in to_html(table)
+    assert "&lt;script&gt;" in to_html(table)
+
+
+def test_html_has_caption_scopes_and_groups(entries):
+    page = to_html(headline(entries))
+    assert "<caption>" in page
+    assert 'scope="row"' in page
+    assert 'scope="colgroup"' in page
+    assert page.count("<tr>") == 2 + 4
+
+
+def test_csv_keeps_full_precision(entries):
+    lines = list(csv.DictReader(io.StringIO(to_csv(headline(entries)))))
+    assert float(lines[0]["Clean: Recall@20"]) == pytest.approx(0.21, abs=1e-15)
+    assert float(lines[0]["Clean: Recall@20 std"]) == pytest.approx(0.02 / 2**0.5)
+    assert lines[3]["PGD on visual at 5 %: change"] == ""
+
+
+def test_full_table_has_every_metric_and_setting(entries):
+    table = full(entries, "ndcg@20")
+    assert len(table.rows) == 3 * (1 + 12) + 1
+    assert len({column.group for column in table.columns if column.group}) == 6
+    assert next(column.group for column in table.columns if column.group) == "NDCG@20"
+
+
+def test_sensitive_modality_with_disagreeing_seeds(entry):
+    other = {"by_margin": "textual", "by_metric": "visual"}
+    row = sensitive_table([entry(seed=0), entry(seed=1), entry(seed=2, sensitive=other)]).rows[0]
+    assert row[-2:] == ("visual (2 of 3 seeds), textual (1 of 3 seeds)", "visual")
+    table = sensitive_table([entry(sensitive=other)])
+    assert any("disagree" in note for note in table.notes)
+    assert sensitive_table([entry(sensitive=None)]).rows == ()
+
+
+def test_training_means_under_either_name(entry):
+    second = entry(seed=1)
+    second["training"]["best"] = second["training"].pop("best_validation")
+    values = training_table([entry(seed=0), second]).values[0]
+    assert values[-5:] == pytest.approx((2, 8, 7, 0.17, 10.5))
+
+
+def test_labels():
+    assert [metric_label(m) for m in ("recall@20", "ndcg@10", "hit_rate@5")] == ["Recall@20", "NDCG@10", "Hit rate@5"]
+    assert format_change(-0.01) == "0.0 %"
+    assert format_change(2.0) == "+2.0 %"
+
+
+def test_ragged_table_is_refused(entries):
+    table = headline(entries)
+    with pytest.raises(ConfigError, match="as many cells"):
+        Table("t", table.columns, (("x",),), ((None,),), ((None,),))
