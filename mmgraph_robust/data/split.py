@@ -18,8 +18,8 @@ def random_split(
     r"""Splits each user's interactions at random.
 
     A user with :math:`n` interactions gives :math:`\lfloor n \cdot test \rceil` to the test and
-    :math:`\lfloor n \cdot val \rceil` to the validation split, as long as `min_train` remain for training (test is served
-    first).
+    :math:`\lfloor n \cdot val \rceil` to the validation split, as long as `min_train` remain for training (test is
+    served first).
 
     Args:
         data: The data set; its masks, if any, are replaced in a shallow copy.

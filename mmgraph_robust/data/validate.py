@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.schema import INTERACTS, ITEM, SPLITS, USER, features
-from mmgraph_robust.errors import DataError
+from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.typing import Split
 
 
@@ -23,22 +23,27 @@ def validate(data: HeteroData, *, splits: Sequence[Split] = ("train",)) -> Heter
 
     Args:
         data: The data set.
-        splits: The splits that must not be empty.
+        splits: The splits that must not be empty, besides the training split, which never may be.
 
     Returns:
         The same `data`.
 
     Raises:
+        ConfigError: If there is no such split.
         DataError: If something is wrong; says where and what to do.
 
     Warns:
         DataWarning: Of users and items without training interactions, empty feature rows, and constant columns.
     """
+    for split in splits:
+        if split not in SPLITS:
+            raise ConfigError(unknown_name("split", split, SPLITS))
     num_users, num_items = _check_nodes(data)
     edge_index = _check_edges(data, num_users, num_items)
     _check_splits(data, edge_index, num_items, splits)
     for name, x in features(data).items():
         check_features(name, x, num_items)
+        _warn_features(name, x)
     _warn_isolated(edge_index[:, data[INTERACTS].train_mask], num_users, num_items)
     return data
 
@@ -70,12 +75,6 @@ def check_features(name: str, x: Tensor, num_items: int, source: str | None = No
             f"{where} has NaN or infinite values in {rows.numel()} rows, first {rows[:5].tolist()}: "
             "fill or remove these items"
         )
-    empty = int((x == 0).all(dim=1).sum())
-    if empty:
-        _warn(f"{where} is zero in all columns for {empty} of {num_items} items")
-    constant = int((x == x[0]).all(dim=0).sum()) if num_items > 1 else 0
-    if constant:
-        _warn(f"{where} is constant in {constant} of {x.size(1)} columns")
 
 
 def _check_nodes(data: HeteroData) -> tuple[int, int]:
@@ -94,6 +93,8 @@ def _check_edges(data: HeteroData, num_users: int, num_items: int) -> Tensor:
     if INTERACTS not in data.edge_types or "edge_index" not in data[INTERACTS]:
         raise DataError(f"the data set lacks interactions: set data[{INTERACTS}].edge_index to (user, item) pairs")
     edge_index: Tensor = data[INTERACTS].edge_index
+    if not isinstance(edge_index, Tensor):
+        raise DataError(f"'edge_index' expects an int64 tensor (got {type(edge_index).__name__})")
     if edge_index.dtype != torch.long or edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise DataError(
             f"'edge_index' expects int64 of shape [2, num_edges] (got {edge_index.dtype} of {list(edge_index.shape)})"
@@ -115,6 +116,8 @@ def _check_splits(data: HeteroData, edge_index: Tensor, num_items: int, splits: 
         mask = data[INTERACTS].get(f"{split}_mask")
         if mask is None:
             raise DataError(f"the interactions lack '{split}_mask': split them with 'random_split'")
+        if not isinstance(mask, Tensor):
+            raise DataError(f"'{split}_mask' expects a tensor of booleans (got {type(mask).__name__})")
         if mask.dtype != torch.bool or mask.shape != (edge_index.size(1),):
             raise DataError(
                 f"'{split}_mask' expects booleans of shape [{edge_index.size(1)}] "
@@ -122,12 +125,13 @@ def _check_splits(data: HeteroData, edge_index: Tensor, num_items: int, splits: 
             )
         masks.append(mask)
     member = torch.stack(masks).sum(0)
-    if bool((member > 1).any()):
-        raise DataError(f"{int((member > 1).sum())} interactions are in more than one split, first at position "
-                        f"{int((member > 1).nonzero()[0])}: the masks must not overlap")  # fmt: skip
-    if bool((member == 0).any()):
-        raise DataError(f"{int((member == 0).sum())} interactions are in no split, first at position "
-                        f"{int((member == 0).nonzero()[0])}")  # fmt: skip
+    for wrong, what in ((member > 1, "in more than one split"), (member == 0, "in no split")):
+        if bool(wrong.any()):
+            places = wrong.nonzero().flatten()
+            raise DataError(
+                f"{places.numel()} interactions are {what}, first at positions {places[:5].tolist()}: the masks must "
+                "put each interaction into exactly one split"
+            )
     keys = edge_index[0] * num_items + edge_index[1]
     order = keys.argsort(stable=True)
     label = torch.stack(masks).int().argmax(0)
@@ -136,14 +140,25 @@ def _check_splits(data: HeteroData, edge_index: Tensor, num_items: int, splits: 
         first, second = order[:-1][same], order[1:][same]
         across = int((label[first] != label[second]).sum())
         user, item = edge_index[:, int(first[0])].tolist()
-        what = "in two splits" if across else "twice in one split"
+        parts = [SPLITS[int(label[place])] for place in (first[0], second[0])]
+        what = f"twice in '{parts[0]}'" if parts[0] == parts[1] else f"in both '{parts[0]}' and '{parts[1]}'"
         raise DataError(
             f"{first.numel()} user-item pairs occur more than once, {across} of them in two splits; e.g. user {user} "
             f"and item {item} at positions {int(first[0])} and {int(second[0])} ({what}): remove duplicates first"
         )
     for split, mask in zip(SPLITS, masks, strict=True):
-        if split in splits and not bool(mask.any()):
+        if split in ("train", *splits) and not bool(mask.any()):
             raise DataError(f"the {split} split is empty: make one with 'random_split'")
+
+
+def _warn_features(name: str, x: Tensor) -> None:
+    num_items, dim = x.shape
+    empty = int((x == 0).all(dim=1).sum())
+    if empty:
+        _warn(f"modality '{name}' is zero in all columns for {empty} of {num_items} items")
+    constant = int((x == x[0]).all(dim=0).sum()) if num_items > 1 else 0
+    if constant:
+        _warn(f"modality '{name}' is constant in {constant} of {dim} columns")
 
 
 def _warn_isolated(train: Tensor, num_users: int, num_items: int) -> None:
