@@ -57,7 +57,7 @@ class ModalityBalancing(Defense):
         *,
         weight: float = 1.0,
         pairs: int | None = None,
-        eps: float = 1.0,
+        eps: float = 0.25,
         unit: Literal["rms", "absolute"] = "rms",
         steps: int = 3,
         other: Literal["sum", "mean"] = "sum",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -78,9 +78,8 @@ class GRCN(Recommender):
         self.preference = torch.nn.ParameterDict(
             {m: torch.nn.Parameter(torch.empty(num_users, embedding_dim)) for m in self.modalities}
         )
-        self.projection = torch.nn.ModuleDict(
-            {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
-        )
+        linears = {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
+        self.projection = torch.nn.ModuleDict(linears)
         self.routing = PrototypeRouting(num_routings)
         self.refining = GraphRefining(weighting, pruning)
         self.reset_parameters()
@@ -90,7 +89,7 @@ class GRCN(Recommender):
         xavier_normal(self.confidence, generator)
         for name in self.modalities:
             xavier_normal(self.preference[name], generator)
-            reset_linear(self.projection[name], generator)
+            reset_linear(cast(torch.nn.Linear, self.projection[name]), generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with the channel ``id`` and one per modality."""

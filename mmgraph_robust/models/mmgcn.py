@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +91,9 @@ class MMGCN(Recommender):
         for name in self.modalities:
             xavier_normal(self.preference[name], generator)
             if name in self.projection:
-                reset_linear(self.projection[name], generator)
-            for conv in self.convs[name]:
-                conv.reset_parameters(generator)
+                reset_linear(cast(torch.nn.Linear, self.projection[name]), generator)
+            for conv in cast(torch.nn.ModuleList, self.convs[name]):
+                cast(MMGCNConv, conv).reset_parameters(generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with one channel per modality."""
@@ -103,13 +103,11 @@ class MMGCN(Recommender):
             if name in self.projection:
                 x = self.projection[name](x)
             x = F.normalize(torch.cat([self.preference[name], x]), dim=1)
-            for conv in self.convs[name]:
+            for conv in cast(torch.nn.ModuleList, self.convs[name]):
                 x = conv(x, self.id, graph.bipartite_mean)
             branches[name] = x / len(self.modalities)
         user = sum_tensors([x[: self.num_users] for x in branches.values()])
-        return Embeddings(
-            dict.fromkeys(branches, user), {name: x[self.num_users :] for name, x in branches.items()}
-        )
+        return Embeddings(dict.fromkeys(branches, user), {name: x[self.num_users :] for name, x in branches.items()})
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Mean squares of the batch's ids and of all preferences."""

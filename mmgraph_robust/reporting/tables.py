@@ -233,8 +233,10 @@ def _path_notes(rows: Sequence[Row]) -> list[str]:
         notes.append(f"No item feature reaches the score of {', '.join(immune)}: a yardstick, not a robust model.")
     graph = sorted({row.model for row in rows if row.feature_path == "graph"})
     if graph:
-        notes.append(f"In {', '.join(graph)} features act only through the item graph; where that graph is frozen "
-                     "before the attack, a small change says nothing about robustness.")
+        notes.append(
+            f"In {', '.join(graph)} features act only through the item graph; where that graph is frozen "
+            "before the attack, a small change says nothing about robustness."
+        )
     return notes
 
 
@@ -428,7 +430,9 @@ def to_html(table: Table) -> str:
     return (
         f'<div class="box" tabindex="0" role="region" aria-label="{html.escape(table.title)}">\n<table>\n'
         f"<caption>{html.escape(table.title)}</caption>\n<thead>{_html_head(table)}</thead>\n"
-        "<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table>\n</div>\n"
+        "<tbody>\n"
+        + "\n".join(body)
+        + "\n</tbody>\n</table>\n</div>\n"
         + (f'<ul class="notes">{notes}</ul>\n' if notes else "")
     )
 

@@ -75,14 +75,13 @@ class Adjacency:
         row, col = row[order], col[order]
         rowptr = _pointers(row, num_rows)
         index_type = torch.int32 if max(num_rows, num_cols, row.numel()) < 2**31 else torch.int64
-        adjacency = cls(
+        return cls(
             rowptr.to(index_type),
             col.to(index_type),
             num_cols,
             None if values is None else values[order],
             order,
         )
-        return adjacency
 
     @property
     def num_edges(self) -> int:

@@ -3,6 +3,7 @@
 from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
+from mmgraph_robust.utils.memory import keep_freed_memory
 from mmgraph_robust.utils.seed import child_generator
 from mmgraph_robust.utils.topk import stable_topk
 
@@ -12,6 +13,7 @@ __all__ = [
     "chunks",
     "hash_json",
     "hash_tensors",
+    "keep_freed_memory",
     "read_json",
     "sha256_file",
     "stable_topk",

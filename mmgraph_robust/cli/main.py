@@ -1,0 +1,201 @@
+"""The `mmgraph` command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.text import Text
+
+from mmgraph_robust.errors import MMGraphError
+from mmgraph_robust.utils import keep_freed_memory
+
+app = typer.Typer(
+    help="Multi-modal graph recommendation: train, attack, defend and measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Folder = Annotated[Path, typer.Option("--out", "-o", help="Run folder.")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key; repeatable.")]
+Jobs = Annotated[int, typer.Option(help="Number of processes.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads per process.")]
+Device = Annotated[str, typer.Option(help="Where to compute, e.g. cpu or cuda.")]
+Data = Annotated[str, typer.Argument(help="Folder in MMRec's layout, or 'synthetic'.")]
+ModelFile = Annotated[Path, typer.Argument(help="A model written by 'mmgraph train' or 'mmgraph run'.")]
+
+
+def _clear_errors(function: Callable[..., None]) -> Callable[..., None]:
+    """One line for what a user can mend; a traceback for what only we can."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        _set_up()
+        try:
+            function(*args, **kwargs)
+        except MMGraphError as error:
+            Console(stderr=True).print(Text(f"{type(error).__name__}: {error}"), soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            Console(stderr=True).print("interrupted; the same command goes on from here")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _set_up() -> None:
+    keep_freed_memory()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[
+        RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    ])  # fmt: skip
+    # A run checks its data in every cell; the reader needs each note once.
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            logging.getLogger("mmgraph").warning("note: %s", message)
+
+    warnings.showwarning = tell
+
+
+@app.command()
+@_clear_errors
+def demo(out: Folder = Path("runs/demo"), overrides: Set = None) -> None:
+    """Trains, attacks and defends on a made-up shop, and opens with one table."""
+    from mmgraph_robust.experiment import read_config
+
+    config = read_config(Path(str(files("mmgraph_robust.experiment") / "demo.toml")), overrides or [])
+    _run(config, out, 1, None, "cpu")
+
+
+@app.command()
+@_clear_errors
+def run(
+    config: Annotated[Path, typer.Argument(help="A TOML (or JSON) file.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder (default: runs/NAME).")] = None,
+    overrides: Set = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    device: Device = "cpu",
+) -> None:
+    """Trains, attacks and reports for the models and defenses that a file names. Run again, it goes on."""
+    from mmgraph_robust.experiment import read_config
+
+    settings = read_config(config, overrides or [])
+    _run(settings, out or Path("runs") / settings.name, jobs, threads, device)
+
+
+@app.command()
+@_clear_errors
+def train(
+    data: Data,
+    model: Annotated[str, typer.Option(help="Name of the model.")] = "GRCN",
+    defense: Annotated[str, typer.Option(help="Name of the defense.")] = "none",
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File of the trained model.")] = Path("model.safetensors"),
+    overrides: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Trains one model; --set takes model.*, defense.*, training.* and data.*"""
+    from mmgraph_robust.experiment.commands import train_one
+
+    metrics = train_one(data, model, defense, seed, out, overrides or [], device)
+    _print_metrics(f"{model} ({defense}), test split", metrics)
+    print(f"model: {out}")
+
+
+@app.command()
+@_clear_errors
+def evaluate(
+    model: ModelFile,
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    k: Annotated[list[int] | None, typer.Option(help="Cut-off; repeatable.")] = None,
+    mask_validation: Annotated[bool, typer.Option(help="Leave validation items out when testing.")] = False,
+) -> None:
+    """Ranking quality of a trained model."""
+    from mmgraph_robust.experiment.commands import evaluate_one
+
+    _print_metrics(f"{model}, {split} split", evaluate_one(model, data, split, k or [10, 20], mask_validation))
+
+
+@app.command()
+@_clear_errors
+def attack(
+    model: ModelFile,
+    data: Data,
+    name: Annotated[str, typer.Option("--attack", help="SingleStep, PGD or Noise.")] = "PGD",
+    modality: Annotated[list[str] | None, typer.Option(help="Attacked modality; repeatable (default: all).")] = None,
+    budget: Annotated[float, typer.Option(help="Size of the change relative to the features.")] = 0.05,
+    scope: Annotated[str, typer.Option(help="item or matrix.")] = "item",
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    overrides: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the attacked data here (MMRec layout).")
+    ] = None,
+) -> None:
+    """Attacks a trained model; --set takes attack.* and threat.*"""
+    from mmgraph_robust.experiment.commands import attack_one
+
+    result = attack_one(model, data, name, modality, budget, scope, seed, overrides or [], out)
+    _print_metrics(f"{name} on {model}", result.clean, result.attacked)
+    for flag, text in result.flags.items():
+        print(f"{flag}: {text}")
+    if out is not None:
+        print(f"attacked data: {out}")
+
+
+@app.command()
+@_clear_errors
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Writes the tables, pictures and page of a run folder anew."""
+    from mmgraph_robust.experiment.run import report as write
+
+    _show(folder, write(folder))
+
+
+def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str) -> None:
+    from mmgraph_robust.experiment import run as run_config
+
+    progress = sys.stderr.isatty()
+    entries = run_config(config, folder, jobs=jobs, threads=threads, device=device, progress=progress)
+    _show(folder, entries, config.evaluation.metric)
+
+
+def _show(folder: Path, entries: list[dict[str, Any]], metric: str = "recall@20") -> None:
+    from mmgraph_robust.reporting import headline, print_table, sentences
+
+    print_table(headline(entries, metric))
+    for sentence in sentences(entries, metric):
+        print(sentence)
+    print(f"\nThe whole report, with pictures: {folder / 'report.html'}")
+
+
+def _print_metrics(title: str, metrics: dict[str, float], attacked: dict[str, float] | None = None) -> None:
+    from rich.table import Table
+
+    table = Table(title=Text(title))
+    table.add_column("metric")
+    table.add_column("clean" if attacked else "value", justify="right")
+    if attacked:
+        table.add_column("attacked", justify="right")
+        table.add_column("change", justify="right")
+    for name, value in metrics.items():
+        cells = [name, f"{value:.4f}"]
+        if attacked:
+            change = f"{100 * (attacked[name] - value) / value:+.1f} %" if value else ""
+            cells += [f"{attacked[name]:.4f}", change]
+        table.add_row(*cells)
+    Console().print(table)

@@ -1,0 +1,135 @@
+"""Single steps of a run, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust import attacks, defenses, models
+from mmgraph_robust.attacks import Attack, ThreatModel
+from mmgraph_robust.data import modalities, write_mmrec
+from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.evaluation import evaluate
+from mmgraph_robust.experiment.config import RunConfig, apply_overrides, components
+from mmgraph_robust.experiment.schema import check_arguments
+from mmgraph_robust.training import fit, load_model, save_model
+from mmgraph_robust.typing import Split
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Metrics of a model before and after an attack.
+
+    Attributes:
+        clean: On the clean data.
+        attacked: On the attacked data.
+        flags: What a reader must know, by name.
+    """
+
+    clean: dict[str, float]
+    attacked: dict[str, float]
+    flags: dict[str, str]
+
+
+def load_data(source: str, arguments: dict[str, Any] | None = None) -> HeteroData:
+    """Reads a folder in MMRec's layout, or makes the ``synthetic`` data set."""
+    data = {"format": "synthetic"} if source == "synthetic" else {"format": "mmrec", "folder": source}
+    settings = {"name": "data", "data": data | (arguments or {}), "models": [{"name": "LightGCN"}]}
+    return RunConfig(settings).build_data()
+
+
+def train_one(
+    source: str, model: str, defense: str, seed: int, out: Path, overrides: Sequence[str], device: str
+) -> dict[str, float]:
+    """Trains and saves one model.
+
+    Args:
+        source: See :func:`load_data`.
+        model: Name of the model.
+        defense: Name of the defense, or ``"none"``.
+        seed: Seed.
+        out: File of the trained model.
+        overrides: ``key=value`` pairs under ``model``, ``defense``, ``training`` and ``data``.
+        device: Where to compute.
+
+    Returns:
+        The metrics on the test split.
+    """
+    sections = _sections(overrides, ("model", "defense", "training", "data"))
+    data = load_data(source, sections["data"])
+    settings = {
+        "name": "train",
+        "seeds": [seed],
+        "data": {"format": "synthetic"},
+        "models": [{"name": model, **sections["model"]}],
+        "defenses": [{"name": defense, **sections["defense"]}],
+        "training": sections["training"],
+    }
+    config = RunConfig(settings)
+    victim = getattr(models, model).from_data(data, **config.models[0].arguments, seed=seed).to(device)
+    plugged = None if defense == "none" else getattr(defenses, defense)(**config.defenses[0].arguments)
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **config.training)
+    save_model(victim, out)
+    checkpoint.unlink(missing_ok=True)
+    return evaluate(victim, data)
+
+
+def evaluate_one(path: Path, source: str, split: str, k: Sequence[int], mask_validation: bool) -> dict[str, float]:
+    """Metrics of a saved model on one split."""
+    if split not in _SPLITS:
+        raise ConfigError(unknown_name("split", split, _SPLITS))
+    return evaluate(load_model(path), load_data(source), cast(Split, split), k, mask_validation=mask_validation)
+
+
+def attack_one(
+    path: Path,
+    source: str,
+    name: str,
+    chosen: Sequence[str] | None,
+    budget: float,
+    scope: str,
+    seed: int,
+    overrides: Sequence[str],
+    out: Path | None,
+) -> Attacked:
+    """Attacks a saved model, and writes the attacked data where asked.
+
+    Args:
+        path: The saved model.
+        source: See :func:`load_data`.
+        name: Name of the attack.
+        chosen: The attacked modalities (default: all of the data).
+        budget: Size of the change.
+        scope: Whose norm it binds.
+        seed: Seed of the attack.
+        overrides: ``key=value`` pairs under ``attack`` and ``threat``.
+        out: Folder for the attacked data.
+    """
+    sections = _sections(overrides, ("attack", "threat"))
+    known = components(attacks, Attack)
+    if name not in known:
+        raise ConfigError(unknown_name("attack", name, known))
+    attack: Attack = known[name](**check_arguments(known[name], sections["attack"], f"attack.{name}"))
+    data = load_data(source)
+    values = {"modalities": list(chosen or modalities(data)), "budget": budget, "scope": scope} | sections["threat"]
+    threat = ThreatModel(**check_arguments(ThreatModel, values, "threat"))
+    model = load_model(path)
+    result = attack(model, data, threat, seed=seed, progress=True)
+    if out is not None:
+        write_mmrec(result.data, out)
+    return Attacked(evaluate(model, data), evaluate(model, result.data), result.flags)
+
+
+def _sections(overrides: Sequence[str], known: Sequence[str]) -> dict[str, dict[str, Any]]:
+    values: dict[str, Any] = apply_overrides({name: {} for name in known}, overrides)
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"--set: {unknown_name('section', name, known)}")
+    return values

@@ -1,0 +1,277 @@
+"""What a run consists of, read from TOML or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust import attacks, defenses, models
+from mmgraph_robust.attacks import Attack, ThreatModel
+from mmgraph_robust.data import read_mmrec, synthetic
+from mmgraph_robust.defenses import Defense
+from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.experiment.schema import Strict, check_arguments, parse
+from mmgraph_robust.metrics import METRICS
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.training import fit
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FORMATS: dict[str, Callable[..., HeteroData]] = {"mmrec": read_mmrec, "synthetic": synthetic}
+_GIVEN_TO_FIT = ("model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress")
+_GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
+
+
+def components(module: Any, base: type) -> dict[str, Any]:
+    """The classes of a room, without its base, by name."""
+    members = {name: getattr(module, name) for name in module.__all__}
+    return {n: c for n, c in members.items() if isinstance(c, type) and issubclass(c, base) and c is not base}
+
+
+class EvaluationConfig(Strict):
+    """How quality is measured."""
+
+    k: list[int] = [10, 20]
+    mask_validation: bool = False
+    metric: str = "recall@20"
+
+
+class _RunFile(Strict):
+    name: str
+    seeds: list[int] = Field(default=[0], min_length=1)
+    data: dict[str, Any]
+    training: dict[str, Any] = {}
+    models: list[dict[str, Any]] = Field(min_length=1)
+    defenses: list[dict[str, Any]] = [{"name": "none"}]
+    attacks: list[dict[str, Any]] = []
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class _AttackPlan(Strict):
+    modalities: list[Literal["each", "all"]] = ["each", "all"]
+    budgets: list[float] = [0.05]
+    scopes: list[Literal["item", "matrix"]] = ["item"]
+    norm: Literal["l2", "linf"] = "l2"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A class by name, with checked arguments.
+
+    Attributes:
+        name: Name of the class, or ``"none"`` for no defense.
+        label: What it is called in results (default: the name).
+        arguments: Its arguments, defaults included.
+        training: Arguments of :func:`~mmgraph_robust.training.fit` that it overrides.
+    """
+
+    name: str
+    label: str
+    arguments: dict[str, Any]
+    training: dict[str, Any]
+
+
+class RunConfig:
+    """A whole run: data, models, defenses and attacks, every key checked.
+
+    Args:
+        values: The content of a configuration file.
+
+    Raises:
+        ConfigError: If a key is unknown (names the closest known one) or a value does not fit.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        file = parse(_RunFile, values, "")
+        self.name = file.name
+        self.seeds = file.seeds
+        self.evaluation = file.evaluation
+        _check_metric(self.evaluation)
+        self.data = self._data(file.data)
+        self.training = check_arguments(fit, file.training, "training", _GIVEN_TO_FIT)
+        known = components(models, Recommender)
+        self.models = [self._component("models", entry, known, _GIVEN_TO_MODEL) for entry in file.models]
+        known = components(defenses, Defense)
+        self.defenses = [self._component("defenses", entry, known, ()) for entry in file.defenses]
+        for kind, entries in (("models", self.models), ("defenses", self.defenses)):
+            labels = [c.label for c in entries]
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ConfigError(f"{kind}: {twice} occur twice; give each a 'label' of its own")
+        self.attacks = [self._attack(entry) for entry in file.attacks]
+        auto = [d.label for d in self.defenses if d.arguments.get("sensitive") == "auto"]
+        if auto and "none" not in [d.label for d in self.defenses]:
+            raise ConfigError(
+                f"defenses.{auto[0]}: sensitive = 'auto' looks at the undefended model: add a defense named 'none'"
+            )
+
+    def build_data(self) -> HeteroData:
+        """Reads or makes the data set."""
+        return FORMATS[self.data["format"]](**{k: v for k, v in self.data.items() if k != "format"})
+
+    def build_attacks(self, modalities: Sequence[str]) -> list[tuple[Attack, ThreatModel]]:
+        """Every attack under every one of its threat models.
+
+        Args:
+            modalities: The modalities of the data set.
+        """
+        known = components(attacks, Attack)
+        result = []
+        for component, plan in self.attacks:
+            sets = [[m] for m in modalities] if "each" in plan.modalities else []
+            if "all" in plan.modalities and (len(modalities) > 1 or not sets):
+                sets.append(list(modalities))
+            for scope in plan.scopes:
+                for chosen in sets if modalities else []:
+                    for budget in plan.budgets:
+                        threat = ThreatModel(chosen, budget, scope, plan.norm)
+                        result.append((known[component.name](**component.arguments), threat))
+        return result
+
+    def describe(self) -> dict[str, Any]:
+        """The whole configuration with all defaults, as plain JSON values; reads back to the same run."""
+        described: dict[str, Any] = {
+            "name": self.name,
+            "seeds": self.seeds,
+            "data": self.data,
+            "training": self.training,
+            "models": [_describe(c) for c in self.models],
+            "defenses": [_describe(c) for c in self.defenses],
+            "attacks": [_describe(c) | plan.model_dump() for c, plan in self.attacks],
+            "evaluation": self.evaluation.model_dump(),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(described))
+        return plain
+
+    def _data(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        kind = values.get("format")
+        if kind not in FORMATS:
+            raise ConfigError(f"data.format: {unknown_name('format', kind, FORMATS)}")
+        arguments = {k: v for k, v in values.items() if k != "format"}
+        return {"format": kind} | check_arguments(FORMATS[kind], arguments, "data")
+
+    def _component(
+        self, kind: str, values: Mapping[str, Any], known: Mapping[str, Any], skip: tuple[str, ...]
+    ) -> Component:
+        name, label, training, arguments = _take(kind, values)
+        if kind == "defenses" and name == "none":
+            if arguments:
+                raise ConfigError(f"defenses.none takes no arguments (got {sorted(arguments)})")
+            return Component(name, label, {}, training)
+        if name not in known:
+            raise ConfigError(
+                f"{kind}: {unknown_name('name', name, [*known, *(['none'] if kind == 'defenses' else [])])}"
+            )
+        checked = check_arguments(known[name], arguments, f"{kind}.{name}", skip)
+        if training:
+            merged = check_arguments(fit, self.training | training, f"{kind}.{name}.training", _GIVEN_TO_FIT)
+            training = {key: merged[key] for key in training}
+        return Component(name, label, checked, training)
+
+    def _attack(self, values: Mapping[str, Any]) -> tuple[Component, _AttackPlan]:
+        known = components(attacks, Attack)
+        name, label, _, arguments = _take("attacks", values)
+        if name not in known:
+            raise ConfigError(f"attacks: {unknown_name('name', name, known)}")
+        keys = set(_AttackPlan.model_fields)
+        own = {k: v for k, v in arguments.items() if k not in keys}
+        try:
+            checked = check_arguments(known[name], own, f"attacks.{name}")
+        except ConfigError as error:
+            raise ConfigError(f"{error} (of the threat: {', '.join(sorted(keys))})") from None
+        plan = parse(_AttackPlan, {k: v for k, v in arguments.items() if k in keys}, f"attacks.{name}")
+        for budget in plan.budgets:
+            ThreatModel(["any"], budget)
+        return Component(name, label, checked, {}), plan
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a configuration file.
+
+    Args:
+        path: A ``.toml`` or ``.json`` file.
+        overrides: ``key=value`` pairs such as ``training.max_epochs=3`` or ``models.GRCN.embedding_dim=32``.
+
+    Raises:
+        ConfigError: If the file cannot be read, or anything in it or in `overrides` does not fit.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {path.suffix[1:] or 'TOML'}: {error}") from error
+    try:
+        return RunConfig(apply_overrides(values, overrides))
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Sets keys given as ``path.to.key=value``; values are read as TOML, else as strings."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set expects key=value (got '{override}')")
+        try:
+            value: Any = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *path, last = key.split(".")
+        place: Any = values
+        for part in path:
+            if isinstance(place, list):
+                place = _named(place, part, override)
+            elif isinstance(place, dict):
+                place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: '{'.'.join(path)}' is not a section")
+        place[last] = value
+    return values
+
+
+def _named(entries: list[Any], name: str, override: str) -> Any:
+    for entry in entries:
+        if isinstance(entry, dict) and name in (entry.get("label"), entry.get("name")):
+            return entry
+    known = [str(e.get("label") or e.get("name")) for e in entries if isinstance(e, dict)]
+    raise ConfigError(f"--set {override}: {unknown_name('entry', name, known)}")
+
+
+def _take(kind: str, values: Mapping[str, Any]) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
+    arguments = dict(values)
+    name = arguments.pop("name", None)
+    label = arguments.pop("label", name)
+    training = arguments.pop("training", {}) if kind != "attacks" else {}
+    if not isinstance(name, str) or not isinstance(label, str) or not isinstance(training, dict):
+        raise ConfigError(
+            f"{kind}: every entry needs a 'name', and 'label' and 'training' must fit (got {dict(values)})"
+        )
+    if not label.replace("_", "").replace("-", "").replace(".", "").replace("+", "").isalnum():
+        raise ConfigError(f"{kind}.{name}: 'label' expects letters, digits, '.', '_', '-', '+' (got '{label}')")
+    return name, label, training, arguments
+
+
+def _describe(component: Component) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": component.name, "label": component.label, **component.arguments}
+    if component.training:
+        described["training"] = component.training
+    return described
+
+
+def _check_metric(evaluation: EvaluationConfig) -> None:
+    known = [f"{name}@{k}" for name in METRICS for k in evaluation.k]
+    if evaluation.metric not in known:
+        raise ConfigError(f"evaluation.metric: {unknown_name('metric', evaluation.metric, known)}")
