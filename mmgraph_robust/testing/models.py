@@ -1,0 +1,99 @@
+"""Public conformance checks for models, one's own included."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust.data import Graph, TripleLoader, with_features
+from mmgraph_robust.data.schema import features as features_of
+from mmgraph_robust.errors import MMGraphError
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.sparse import Adjacency
+
+
+class ConformanceError(MMGraphError):
+    """A model, attack or defense that breaks the contract."""
+
+
+def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True) -> None:
+    """Checks that a model keeps the contract that attacks, defenses and evaluation rest on.
+
+    Args:
+        model: A freshly built model; it is not changed.
+        data: A small data set that fits it.
+        uses_graph: Whether messages on the user-item graph should reach the scores.
+
+    Raises:
+        ConformanceError: If the score is not the sum of its channels, features are changed or cached, two forward
+            passes differ, a parameter never moves, or an edge direction carries no messages.
+    """
+    model = copy.deepcopy(model)
+    graph = Graph.from_data(data).to(model.device)
+    features = model.features(data)
+    before = {name: x.clone() for name, x in features.items()}
+    model.eval()
+    with torch.no_grad():
+        first = model(features, graph)
+        user, item = first.concatenated()
+        users = torch.arange(model.num_users, device=model.device).repeat_interleave(model.num_items)
+        items = torch.arange(model.num_items, device=model.device).repeat(model.num_users)
+        _require(
+            torch.allclose(first.scores(users, items), (user @ item.t()).flatten(), atol=1e-5),
+            "the score is not the sum of its channels",
+        )
+        again = model(features, graph).concatenated()
+        _require(torch.equal(user, again[0]) and torch.equal(item, again[1]), "two forward passes differ in eval mode")
+        _require(all(torch.equal(x, before[m]) for m, x in features.items()), "the forward pass changed the features")
+        if model.feature_path == "direct":
+            for name in model.modalities:
+                other = model.features(with_features(data, {name: features_of(data)[name].flip(0)}))
+                moved = model(other, graph).concatenated()
+                _require(
+                    not (torch.equal(user, moved[0]) and torch.equal(item, moved[1])),
+                    f"other features of '{name}' give the same embeddings: something is cached",
+                )
+        if uses_graph:
+            _check_directions(model, graph)
+    _check_training(model, graph)
+
+
+def _check_directions(model: Recommender, graph: Graph) -> None:
+    features = model_features(model, graph)
+    user, item = model(features, graph).concatenated()
+    empty = torch.zeros(2, 0, dtype=torch.long, device=graph.device)
+    alone = Graph(Adjacency.from_edge_index(empty, num_rows=graph.num_users, num_cols=graph.num_items))
+    isolated = model(features, alone).concatenated()
+    _require(not torch.allclose(isolated[0], user), "items send no messages to users")
+    _require(not torch.allclose(isolated[1], item), "users send no messages to items")
+
+
+def model_features(model: Recommender, graph: Graph) -> dict[str, torch.Tensor]:
+    """Fixed made-up features of the sizes that a model reads."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(graph.num_items, dim, generator=generator).to(model.device)
+        for name, dim in model.feature_dims.items()
+    }
+
+
+def _check_training(model: Recommender, graph: Graph) -> None:
+    model.train()
+    features = model_features(model, graph)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for epoch in range(3):
+        for batch in TripleLoader(graph, 256).epoch(torch.Generator().manual_seed(epoch)):
+            loss = model.loss(model(features, graph), batch, features)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    still = [name for name, p in model.named_parameters() if torch.equal(p.detach(), start[name])]
+    _require(not still, f"parameters never move in training: {still}")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConformanceError(message)

@@ -1,0 +1,51 @@
+"""Small worlds that the tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+
+torch.set_num_threads(int(os.environ.get("MMGRAPH_TEST_THREADS", "1")))
+
+REAL_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shop():
+    """A made-up shop whose sensitive modality is the visual one."""
+    return mr.synthetic(num_users=120, num_items=80, modalities={"visual": 12, "textual": 10}, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Ten users, eight items, three modalities."""
+    return mr.synthetic(
+        num_users=10,
+        num_items=8,
+        modalities={"visual": 6, "textual": 5, "acoustic": 4},
+        interactions_per_user=4.0,
+        num_tastes=3,
+        seed=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(shop):
+    """A trained VBPR on the shop."""
+    model = mr.models.VBPR.from_data(shop, embedding_dim=16, reg=0.1)
+    mr.fit(model, shop, max_epochs=60, batch_size=256, learning_rate=0.01, progress=False)
+    return model
+
+
+@pytest.fixture()
+def hm():
+    """The real fashion data, where they lie beside the project."""
+    folder = REAL_DATA / "hm"
+    if not folder.is_dir():
+        pytest.skip("the real data do not lie beside the project")
+    return mr.read_mmrec(folder, features={"visual": "image_feat.npy", "textual": "text_feat.npy"})
