@@ -42,7 +42,7 @@ def trained(shop):
     return model
 
 
-@pytest.fixture()
+@pytest.fixture
 def hm():
     """The real fashion data, where they lie beside the project."""
     folder = REAL_DATA / "hm"

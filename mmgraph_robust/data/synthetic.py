@@ -24,7 +24,7 @@ def synthetic(
     num_users: int = 600,
     num_items: int = 400,
     modalities: Mapping[str, int] | None = None,
-    interactions_per_user: float = 14.0,
+    interactions_per_user: float = 8.0,
     num_tastes: int = 12,
     latent_dim: int = 8,
     informativeness: Mapping[str, float] | None = None,
@@ -42,11 +42,11 @@ def synthetic(
     taste through a random linear map:
 
     .. math::
-        x_i = (1 - f)\,(a\, W t_i + \sqrt{1 - a^2}\, n_i) + \sqrt{1 - (1 - f)^2}\; b_i
+        x_i = a\, W t_i + \sqrt{1 - a^2}\, n_i + \frac{\sqrt{1 - (1 - f)^2}}{1 - f}\; b_i
 
     with :math:`a` its informativeness and :math:`f` its fragility. In a *fragile* modality the telling part is small
     beside a large background :math:`b` that says nothing and is orthogonal to it: a model that reads the modality well
-    must amplify small differences, and a change of 5 % of a row's norm overturns them. In a sturdy modality
+    must see small differences, and a change of 5 % of a row's norm overturns them. In a sturdy modality
     (:math:`f = 0`) the same change is small beside the signal.
 
     Args:
@@ -58,7 +58,7 @@ def synthetic(
         latent_dim: Width of the taste vectors.
         informativeness: Per modality, the share :math:`a` in 0 to 1 (default: 0.95 for the sensitive one, 0.8 for
             others).
-        fragility: Per modality, :math:`f` in 0 to 1 (default: 0.94 for the sensitive one, 0 for others).
+        fragility: Per modality, :math:`f` from 0 to below 1 (default: 0.9 for the sensitive one, 0 for others).
         sensitive: The modality that is sensitive by construction (default: the one of the highest given `fragility`,
             else the first).
         popularity_exponent: Exponent of the power law.
@@ -90,7 +90,7 @@ def synthetic(
         sensitive = max(dims, key=lambda name: (fragility or {}).get(name, 0.0), default="")
     planted = {
         "informativeness": _shares("informativeness", dims, informativeness, sensitive, 0.95, 0.8),
-        "fragility": _shares("fragility", dims, fragility, sensitive, 0.94, 0.0),
+        "fragility": _shares("fragility", dims, fragility, sensitive, 0.9, 0.0),
     }
     for name, dim in dims.items():
         if dim < 2:
@@ -127,7 +127,7 @@ def _shares(
 ) -> dict[str, float]:
     shares = {name: (given or {}).get(name, high if name == sensitive else low) for name in dims}
     for name, share in shares.items():
-        if not 0 <= share <= 1:
+        if not 0 <= share <= 1 or (what == "fragility" and share == 1):
             raise ConfigError(f"'synthetic' expects {what} in 0 to 1 (got {share} for '{name}')")
     return shares
 
@@ -159,8 +159,8 @@ def _features(items: Tensor, dim: int, share: float, fragility: float, generator
     noise = torch.randn(items.size(0), width, generator=generator)
     telling = (share * signal + math.sqrt(1 - share**2) * noise) @ basis[:, :width].t()
     background = torch.randn(items.size(0), dim - width, generator=generator) @ basis[:, width:].t()
-    background_scale = math.sqrt(1 - (1 - fragility) ** 2)
-    x: Tensor = (1 - fragility) * telling + background_scale * background
+    # Scaled so that the telling part has one size, however small beside the background: models find it equally fast.
+    x: Tensor = telling + math.sqrt(1 - (1 - fragility) ** 2) / (1 - fragility) * background
     return x
 
 

@@ -46,10 +46,12 @@ class Recommender(torch.nn.Module):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
-        bound.apply_defaults()
-        # Past torch's own __setattr__, which wants its __init__ to have run.
-        object.__setattr__(model, "config", {k: v for k, v in bound.arguments.items() if k != "self"})
+        # Copying and unpickling make an empty object first and fill it themselves.
+        if args or kwargs:
+            bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
+            bound.apply_defaults()
+            # Past torch's own __setattr__, which wants its __init__ to have run.
+            object.__setattr__(model, "config", {k: v for k, v in bound.arguments.items() if k != "self"})
         return model
 
     def __init__(self, num_users: int, num_items: int, feature_dims: dict[str, int], *, seed: int = 0) -> None:
@@ -73,6 +75,11 @@ class Recommender(torch.nn.Module):
         Raises:
             ConfigError: If a modality or an argument is unknown.
         """
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        known = [p.name for p in parameters]
+        for name in kwargs:
+            if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                raise ConfigError(f"'{cls.__name__}': {unknown_name('argument', name, known)}")
         dims = {name: x.size(1) for name, x in features_of(data, modalities).items()}
         return cls(int(data[USER].num_nodes), int(data[ITEM].num_nodes), dims, **kwargs)
 

@@ -12,8 +12,7 @@ from torch_geometric.metrics import (
 )
 
 from mmgraph_robust.errors import ConfigError, NonFiniteError
-from mmgraph_robust.metrics import hits, rank_items, ranking_metrics, score_margins
-from mmgraph_robust.metrics import ranking
+from mmgraph_robust.metrics import hits, rank_items, ranking, ranking_metrics, score_margins
 from mmgraph_robust.models import Embeddings
 from mmgraph_robust.sparse import Adjacency
 
@@ -90,7 +89,7 @@ def test_padding_is_never_a_hit():
 
 
 def test_blocks_do_not_change_lists(monkeypatch):
-    user, item, seen, truth = world(2)
+    user, item, seen, _ = world(2)
     whole = rank_items(user, item, torch.arange(30), seen, 7)
     monkeypatch.setattr(ranking, "_BLOCK_ELEMENTS", 80)
     assert torch.equal(whole, rank_items(user, item, torch.arange(30), seen, 7))
@@ -113,7 +112,7 @@ def test_properties(seed, factor):
 
 
 def test_non_finite_scores_and_bad_arguments():
-    user, item, seen, truth = world()
+    user, item, seen, _ = world()
     with pytest.raises(NonFiniteError):
         rank_items(user * float("nan"), item, torch.arange(3), seen, 5)
     with pytest.raises(ConfigError, match="recall"):

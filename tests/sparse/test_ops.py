@@ -4,11 +4,10 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch_geometric.utils import softmax
 
 from mmgraph_robust.errors import DataError
-from mmgraph_robust.sparse import Adjacency, edge_softmax, sddmm, segment_reduce, spmm
-from mmgraph_robust.sparse import kernels
+from mmgraph_robust.sparse import Adjacency, edge_softmax, kernels, sddmm, segment_reduce, spmm
 
 
-@pytest.fixture()
+@pytest.fixture
 def adj():
     # Row 2 and column 0 are isolated; the edge (0, 1) is there twice.
     edge_index = torch.tensor([[3, 0, 0, 0, 1, 3], [1, 1, 1, 3, 2, 3]])
@@ -38,7 +37,9 @@ def test_values_of_the_adjacency_receive_gradients(adj):
     value = torch.rand(6, requires_grad=True)
     x = torch.randn(5, 3)
     spmm(adj.with_value(value), x).square().sum().backward()
-    dense = torch.zeros(4, 5).index_put((adj.row.long(), adj.col.long()), other := value.detach().requires_grad_(), True)
+    dense = torch.zeros(4, 5).index_put(
+        (adj.row.long(), adj.col.long()), other := value.detach().requires_grad_(), True
+    )
     (dense @ x).square().sum().backward()
     assert torch.allclose(value.grad, other.grad, atol=1e-5)
 

@@ -17,5 +17,8 @@ def test_hashes_see_values_names_and_shapes():
     x = torch.arange(4.0)
     same = hash_tensors(a=x)
     assert same == hash_tensors(a=x.clone())
-    assert len({same, hash_tensors(b=x), hash_tensors(a=x + 1), hash_tensors(a=x.view(2, 2)), hash_tensors(a=x.half())}) == 5
+    assert (
+        len({same, hash_tensors(b=x), hash_tensors(a=x + 1), hash_tensors(a=x.view(2, 2)), hash_tensors(a=x.half())})
+        == 5
+    )
     assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1}) != hash_json({"a": 1, "b": 3})

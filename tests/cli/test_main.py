@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mmgraph_robust as mr
+from mmgraph_robust.cli.main import app
+
+FAST = ["-s", "training.max_epochs=2", "-s", "model.embedding_dim=4"]
+
+
+def call(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+@pytest.fixture
+def folder(tmp_path, shop):
+    mr.data.write_mmrec(shop, tmp_path / "shop")
+    return tmp_path / "shop"
+
+
+def test_train_evaluate_attack(folder, tmp_path):
+    model = tmp_path / "m.safetensors"
+    done = call("train", folder, "--model", "VBPR", "--defense", "ModalityBalancing", "-s", "defense.sensitive=visual",
+                "--out", model, *FAST)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "recall@20" in done.output
+    assert not list(tmp_path.glob("*.checkpoint.pt"))
+    done = call("evaluate", model, folder, "--k", "5")
+    assert done.exit_code == 0, done.output
+    assert "recall@5" in done.output
+    done = call("attack", model, folder, "--modality", "visual", "-s", "attack.steps=2", "--out", tmp_path / "attacked")
+    assert done.exit_code == 0, done.output
+    attacked = mr.read_mmrec(tmp_path / "attacked")
+    clean = mr.read_mmrec(folder)
+    change = (attacked["item"].x_visual - clean["item"].x_visual).norm(dim=1) / clean["item"].x_visual.norm(dim=1)
+    assert 0 < float(change.max()) < 0.0501
+
+
+def test_run_and_report(tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(
+        'name = "toy"\n[data]\nformat = "synthetic"\nnum_users = 60\nnum_items = 40\n[training]\nmax_epochs = 1\n'
+        '[[models]]\nname = "VBPR"\n[[attacks]]\nname = "Noise"\n'
+    )
+    done = call("run", config, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.output
+    (tmp_path / "run" / "report.html").unlink()
+    assert call("report", tmp_path / "run").exit_code == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        ("truncate", ["image_feat.npy", "fetch it again"]),
+        ("nan", ["image_feat.npy", "NaN", "row"]),
+        ("short", ["image_feat.npy", "79", "80"]),
+        ("id", ["shop.inter", "line 2", "userID"]),
+        ("key", ["max_epoch'", "max_epochs"]),
+        ("empty test", ["test split is empty"]),
+        ("modality", ["visaul", "visual"]),
+        ("budget", ["budget", ">= 0"]),
+    ],
+)
+def test_bad_input_gives_one_clear_line(folder, tmp_path, damage, names):
+    image = folder / "image_feat.npy"
+    matrix = np.load(image)
+    arguments = ["train", folder, "--model", "VBPR", "--out", tmp_path / "m.safetensors", *FAST]
+    if damage in ("modality", "budget", "empty test"):
+        assert call(*arguments).exit_code == 0
+    if damage == "truncate":
+        image.write_bytes(image.read_bytes()[:-100])
+    elif damage == "nan":
+        matrix[7, 0] = np.nan
+        np.save(image, matrix)
+    elif damage == "short":
+        np.save(image, matrix[:-1])
+    elif damage == "id":
+        table = (folder / "shop.inter").read_text().splitlines()
+        table[1] = "-" + table[1]
+        (folder / "shop.inter").write_text("\n".join(table) + "\n")
+    elif damage == "key":
+        arguments += ["-s", "training.max_epoch=3"]
+    elif damage == "empty test":
+        table = (folder / "shop.inter").read_text().splitlines()
+        (folder / "shop.inter").write_text("\n".join([r for r in table if not r.endswith("\t2")]) + "\n")
+        arguments = ["evaluate", tmp_path / "m.safetensors", folder]
+    elif damage == "modality":
+        arguments = ["attack", tmp_path / "m.safetensors", folder, "--modality", "visaul"]
+    else:
+        arguments = ["attack", tmp_path / "m.safetensors", folder, "--budget", "-1"]
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    lines = [line for line in done.output.splitlines() if "Error: " in line]
+    assert len(lines) == 1
+    assert "Traceback" not in done.output
+    for name in names:
+        assert name in lines[0]

@@ -1,0 +1,51 @@
+import copy
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from mmgraph_robust.errors import ConfigError, DataError
+from mmgraph_robust.evaluation import Evaluator, evaluate
+
+
+def test_masks_and_an_oracle(shop):
+    users, items = shop["user"].num_nodes, shop["item"].num_nodes
+    splits = {s: mr.data.interactions(shop, s) for s in ("train", "val", "test")}
+    # Loves validation items most, then test items; training items are masked whatever their score.
+    scores = torch.zeros(users, items)
+    for name, value in (("train", 3.0), ("val", 2.0), ("test", 1.0)):
+        scores[splits[name][0], splits[name][1]] = value
+    oracle = mr.Embeddings({"id": torch.eye(users)}, {"id": scores.t().contiguous()})
+    most = int(torch.bincount(splits["test"][0]).max())
+    masked = Evaluator(shop, "test", [most], mask_validation=True)(oracle)
+    open_ = Evaluator(shop, "test", [most], mask_validation=False)(oracle)
+    assert masked[f"recall@{most}"] == 1.0
+    assert masked[f"ndcg@{most}"] == pytest.approx(1.0)
+    assert open_[f"ndcg@{most}"] < 1.0
+    assert Evaluator(shop, "val", [most])(oracle)[f"recall@{most}"] == 1.0
+
+
+def test_keys_and_mode(shop, trained):
+    trained.train()
+    result = evaluate(trained, shop, split="test", k=(10, 20))
+    assert trained.training
+    assert {"recall@20", "ndcg@20", "precision@10", "map@20", "hit_rate@10"} <= set(result)
+    assert all(isinstance(v, float) for v in result.values())
+    assert result == evaluate(trained, shop, split="test", k=(10, 20))
+
+
+def test_list_longer_than_the_catalogue(shop, trained):
+    assert evaluate(trained, shop, k=[500])["recall@500"] == 1.0
+
+
+def test_bad_input(shop, trained):
+    empty = copy.copy(shop)
+    empty["user", "interacts", "item"].test_mask = torch.zeros_like(shop["user", "interacts", "item"].test_mask)
+    with pytest.raises(DataError, match="the test split is empty.*random_split"):
+        evaluate(trained, empty)
+    with pytest.raises(ConfigError, match="'k'"):
+        evaluate(trained, shop, k=[0])
+    with pytest.raises(ConfigError, match="did you mean 'recall'"):
+        evaluate(trained, shop, metrics=["recal"])
+    with pytest.raises(ConfigError, match="unknown split"):
+        evaluate(trained, shop, split="tset")

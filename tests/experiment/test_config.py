@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from mmgraph_robust.errors import BudgetError, ConfigError
+from mmgraph_robust.experiment import RunConfig, read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = {
+    "name": "t", "data": {"format": "synthetic"}, "models": [{"name": "GRCN"}],
+    "attacks": [{"name": "PGD"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "run").glob("*.toml")), ids=lambda p: p.name)
+def test_every_file_reads_and_describes_itself(path):
+    config = read_config(path)
+    assert RunConfig(config.describe()).describe() == config.describe()
+    assert config.build_attacks(["visual", "textual"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sedes": [1]}, "unknown key 'sedes'; did you mean 'seeds'"),
+        ({"models": [{"name": "GRNC"}]}, "did you mean 'GRCN'"),
+        ({"models": [{"name": "GRCN", "embeding_dim": 3}]}, r"models\.GRCN: unknown key 'embeding_dim'; did you mean"),
+        ({"models": [{"name": "GRCN", "embedding_dim": "64"}]}, r"models\.GRCN\.embedding_dim"),
+        ({"models": [{"name": "GRCN"}, {"name": "GRCN"}]}, "label"),
+        ({"training": {"max_epoch": 3}}, "did you mean 'max_epochs'"),
+        ({"models": [{"name": "GRCN", "training": {"lr": 3}}]}, r"models\.GRCN\.training: unknown key 'lr'"),
+        ({"defenses": [{"name": "Balancing"}]}, "ModalityBalancing"),
+        ({"defenses": [{"name": "ModalityBalancing"}]}, "sensitive is missing"),
+        ({"defenses": [{"name": "ModalityBalancing", "sensitive": "auto"}]}, "undefended"),
+        ({"attacks": [{"name": "PGD", "step": 3}]}, "did you mean 'steps'"),
+        ({"attacks": [{"name": "PGD", "scopes": ["row"]}]}, "'item' or 'matrix'"),
+        ({"data": {"format": "csv"}}, r"data\.format"),
+        ({"data": {"format": "synthetic", "num_user": 3}}, "did you mean 'num_users'"),
+        ({"evaluation": {"metric": "recall@7"}}, "did you mean"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [0.5]}, "seeds"),
+    ],
+)
+def test_bad_keys_and_values_are_named(change, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(BASE | change)
+
+
+def test_a_negative_budget_is_a_budget_error():
+    with pytest.raises(BudgetError, match="'budget' expects"):
+        RunConfig(BASE | {"attacks": [{"name": "PGD", "budgets": [-0.1]}]})
+
+
+def test_overrides(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('name = "t"\n[data]\nformat = "synthetic"\n[[models]]\nname = "GRCN"\n')
+    config = read_config(path, ["training.max_epochs=3", "models.GRCN.embedding_dim=8", "data.num_users=50", "name=u"])
+    assert config.training["max_epochs"] == 3
+    assert config.models[0].arguments["embedding_dim"] == 8
+    assert config.data["num_users"] == 50
+    assert config.name == "u"
+    for bad, message in (
+        ("training.max_epoch=3", "max_epochs"), ("models.GCRN.reg=1", "did you mean 'GRCN'"),
+        ("nothing", "key=value"), ("name.x=1", "not a section"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            read_config(path, [bad])
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_config(tmp_path / "none.toml")
+    path.write_text("name = ")
+    with pytest.raises(ConfigError, match=r"c\.toml is not valid toml"):
+        read_config(path)
+
+
+def test_modality_sets():
+    config = RunConfig(BASE | {"attacks": [{"name": "PGD", "budgets": [0.1, 0.2], "scopes": ["item", "matrix"]}]})
+    assert len(config.build_attacks(["a", "b"])) == 3 * 2 * 2
+    assert len(config.build_attacks(["a"])) == 4
+    assert config.build_attacks([]) == []

@@ -1,0 +1,57 @@
+import json
+
+import pytest
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.experiment import RunConfig, run
+
+CONFIG = {
+    "name": "toy", "seeds": [0, 1],
+    "data": {"format": "synthetic", "num_users": 60, "num_items": 40, "modalities": {"visual": 6, "textual": 5}},
+    "training": {"max_epochs": 2, "batch_size": 128},
+    "models": [{"name": "LightGCN", "embedding_dim": 4}, {"name": "VBPR", "embedding_dim": 4}],
+    "defenses": [{"name": "ModalityBalancing", "sensitive": "auto"}, {"name": "none"}],
+    "attacks": [{"name": "PGD", "steps": 2}, {"name": "Noise", "modalities": ["all"]}],
+}  # fmt: skip
+
+
+def numbers(folder):
+    result = {}
+    for path in sorted((folder / "entries").glob("*.json")):
+        entry = json.loads(path.read_text())
+        result[path.name] = [entry["clean"], [(a["attack"], a["metrics"], a["margins"]) for a in entry["attacks"]]]
+    return result
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
+    config = RunConfig(CONFIG)
+    entries = run(config, tmp_path / "a", progress=False)
+    # LightGCN cannot be defended: two seeds of it, and of VBPR with and without.
+    assert len(entries) == 6
+    whole = numbers(tmp_path / "a")
+    for name in ("report.html", "table.md", "table.csv", "config.json"):
+        assert (tmp_path / "a" / name).stat().st_size > 0
+    assert not list((tmp_path / "a" / "checkpoints").glob("*"))
+    run(config, tmp_path / "b", progress=False)
+    lost = tmp_path / "b" / "entries" / "VBPR-ModalityBalancing-seed1.json"
+    lost.unlink()
+    kept = (tmp_path / "b" / "entries" / "VBPR-none-seed1.json").stat().st_mtime_ns
+    run(RunConfig(json.loads((tmp_path / "b" / "config.json").read_text())), tmp_path / "b", progress=False)
+    assert numbers(tmp_path / "b") == whole
+    assert (tmp_path / "b" / "entries" / "VBPR-none-seed1.json").stat().st_mtime_ns == kept
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path):
+    config = RunConfig(CONFIG | {"models": CONFIG["models"][1:], "defenses": [{"name": "none"}]})
+    run(config, tmp_path / "one", progress=False, threads=1)
+    run(config, tmp_path / "two", progress=False, jobs=2, threads=1)
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    small = CONFIG | {"models": CONFIG["models"][:1], "seeds": [0]}
+    run(RunConfig(small), tmp_path, progress=False)
+    with pytest.raises(ConfigError, match=r"another configuration \(different: training\)"):
+        run(RunConfig(small | {"training": {"max_epochs": 3}}), tmp_path, progress=False)
+    with pytest.raises(ConfigError, match="jobs"):
+        run(RunConfig(small), tmp_path, jobs=0)

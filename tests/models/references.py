@@ -1,0 +1,110 @@
+"""Plain dense references, written from the papers' equations with loops over nodes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def leaky(x):
+    return torch.where(x > 0, x, 0.01 * x)
+
+
+def unit(x):
+    return x / x.norm() if float(x.norm()) > 0 else x
+
+
+def neighbours(data):
+    edge = data["user", "interacts", "item"]
+    users = [[] for _ in range(data["user"].num_nodes)]
+    items = [[] for _ in range(data["item"].num_nodes)]
+    for u, i in edge.edge_index[:, edge.train_mask].t().tolist():
+        users[u].append(i)
+        items[i].append(u)
+    return users, items
+
+
+def lightgcn(model, data):
+    users, items = neighbours(data)
+    layers = [(model.user_id, model.item_id)]
+    for _ in range(model.propagation.num_layers):
+        u, i = layers[-1]
+        new_u = [sum((i[k] / (len(n) * len(items[k])) ** 0.5 for k in n), torch.zeros(i.size(1))) for n in users]
+        new_i = [sum((u[k] / (len(n) * len(users[k])) ** 0.5 for k in n), torch.zeros(u.size(1))) for n in items]
+        layers.append((torch.stack(new_u), torch.stack(new_i)))
+    user = sum(layer[0] for layer in layers) / len(layers)
+    item = sum(layer[1] for layer in layers) / len(layers)
+    return user @ item.t()
+
+
+def vbpr(model, data):
+    d = model.embedding_dim
+    p, r = model.user[:, :d], model.user[:, d:]
+    content = sum(data["item"][f"x_{m}"] @ model.projection[m] for m in model.modalities)
+    return p @ model.item_id.t() + r @ content.t()
+
+
+def mmgcn(model, data, combine="concat"):
+    users, items = neighbours(data)
+    num_users = len(users)
+    near = [[i + num_users for i in n] for n in users] + items
+    branches = []
+    for m in model.modalities:
+        f = data["item"][f"x_{m}"]
+        if m in model.projection:
+            f = f @ model.projection[m].weight.t() + model.projection[m].bias
+        x = torch.stack([unit(row) for row in torch.cat([model.preference[m], f])])
+        for conv in model.convs[m]:
+            rows = []
+            for node, neighbourhood in enumerate(near):
+                messages = [x[j] @ conv.weight for j in neighbourhood]
+                h = leaky(sum(messages) / len(messages)) if messages else torch.zeros(conv.in_channels)
+                own = leaky(conv.lin_self.weight @ x[node] + conv.lin_self.bias) + model.id[node]
+                if combine == "concat":
+                    rows.append(leaky(conv.lin_out.weight @ torch.cat([h, own]) + conv.lin_out.bias))
+                else:
+                    rows.append(leaky(conv.lin_out.weight @ h + conv.lin_out.bias + own))
+            x = torch.stack(rows)
+        branches.append(x)
+    rep = sum(branches) / len(branches)
+    return rep[:num_users] @ rep[num_users:].t()
+
+
+def grcn(model, data, routings=3):
+    users, items = neighbours(data)
+    num_users = len(users)
+    content, affinities = [], []
+    for m in model.modalities:
+        linear = model.projection[m]
+        f = torch.stack([unit(leaky(linear.weight @ x + linear.bias)) for x in data["item"][f"x_{m}"]])
+        p = torch.stack([unit(x) for x in model.preference[m]])
+        for _ in range(routings):
+            rows = []
+            for u, near in enumerate(users):
+                a = torch.softmax(torch.tensor([float(p[u] @ f[i]) for i in near]), 0) if near else []
+                rows.append(unit(p[u] + sum((w * f[i] for w, i in zip(a, near, strict=True)), torch.zeros(f.size(1)))))
+            p = torch.stack(rows)
+        x = torch.cat([p, f])
+        near = [[i + num_users for i in n] for n in users] + items
+        out, alpha = [], {}
+        for node, neighbourhood in enumerate(near):
+            a = torch.softmax(torch.stack([x[node] @ x[j] for j in neighbourhood]), 0) if neighbourhood else []
+            for w, j in zip(a, neighbourhood, strict=True):
+                alpha[node, j] = w
+            out.append(x[node] + sum((w * x[j] for w, j in zip(a, neighbourhood, strict=True)), torch.zeros(x.size(1))))
+        content.append(torch.stack(out))
+        affinities.append(alpha)
+    weight = {
+        (i, j): torch.relu(max(a[i, j] * model.confidence[j, m] for m, a in enumerate(affinities)))
+        for i, j in affinities[0]
+    }
+    layer = torch.stack([unit(x) for x in model.id])
+    total = layer
+    for _ in range(model.num_layers):
+        rows = []
+        for node in range(layer.size(0)):
+            own = [(w, j) for (i, j), w in weight.items() if i == node]
+            rows.append(sum((w * layer[j] for w, j in own), torch.zeros(layer.size(1))))
+        layer = torch.stack(rows)
+        total = total + layer
+    rep = torch.cat([total, *content], dim=1)
+    return rep[:num_users] @ rep[num_users:].t()

@@ -1,0 +1,63 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmgraph_robust.errors import CheckpointError
+from mmgraph_robust.models import VBPR
+from mmgraph_robust.training import load_checkpoint, load_model, save_checkpoint, save_model
+
+
+def test_round_trip_is_bitwise(tmp_path):
+    state = {"a": torch.rand(3), "b": {"c": torch.tensor(1.5), "d": [1, "x", None]}, "e": torch.zeros(0).bfloat16()}
+    save_checkpoint(tmp_path / "s.pt", state)
+    back = load_checkpoint(tmp_path / "s.pt")
+    assert torch.equal(back["a"], state["a"])
+    assert back["b"]["d"] == [1, "x", None]
+    assert back["e"].dtype == torch.bfloat16
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_damage_is_noticed(tmp_path, tiny):
+    path = tmp_path / "s.pt"
+    save_checkpoint(path, {"a": torch.rand(50)})
+    flip(path, -200)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="cannot read"):
+        load_checkpoint(tmp_path / "none.pt")
+    path.write_bytes(b"something else")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        load_checkpoint(path)
+    model = tmp_path / "m.safetensors"
+    save_model(VBPR.from_data(tiny), model)
+    flip(model, -5)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(model)
+    model.write_bytes(model.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="cannot read the model"):
+        load_model(model)
+    save_file({"a": torch.ones(2)}, model)
+    with pytest.raises(CheckpointError, match="class and arguments"):
+        load_model(model)
+
+
+class Trap:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code from a file was run')",))
+
+
+def test_no_code_is_run_from_a_file(tmp_path):
+    path = tmp_path / "s.pt"
+    with pytest.raises(Exception, match="Weights only load failed|weights_only"):
+        save_checkpoint(path, {"a": Trap()})
+        load_checkpoint(path)
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)

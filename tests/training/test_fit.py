@@ -1,0 +1,138 @@
+import copy
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from mmgraph_robust.defenses import AdversarialTraining, ModalityBalancing
+from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from mmgraph_robust.models import GRCN, MMGCN, VBPR, LightGCN
+
+FAST = {"batch_size": 256, "learning_rate": 0.01, "progress": False}
+
+
+def popularity(data):
+    degree = mr.Graph.from_data(data).item_degree.float()
+    scores = mr.Embeddings({"id": torch.ones(data["user"].num_nodes, 1)}, {"id": degree[:, None]})
+    return mr.evaluation.Evaluator(data)(scores)["recall@20"]
+
+
+@pytest.mark.parametrize("kind", [LightGCN, VBPR, MMGCN, GRCN])
+def test_loss_falls_and_the_planted_signal_is_found(shop, kind):
+    model = kind.from_data(shop, embedding_dim=16)
+    history = mr.fit(model, shop, max_epochs=40, **FAST)
+    losses = [record["loss"] for record in history.records]
+    assert losses[-1] < 0.8 * losses[0]
+    assert mr.evaluate(model, shop)["recall@20"] > 1.15 * popularity(shop)
+
+
+@pytest.mark.parametrize("defense", [None, ModalityBalancing("visual"), AdversarialTraining()], ids=repr)
+def test_same_seed_same_bits_and_resume_after_a_kill(shop, tmp_path, defense):
+    def train(epochs, checkpoint=None, seed=0, model=None):
+        model = model or GRCN.from_data(shop, embedding_dim=4)
+        return model, mr.fit(
+            model, shop, defense, max_epochs=epochs, seed=seed, checkpoint=checkpoint, checkpoint_every=2, **FAST
+        )
+
+    def same(a, b):
+        return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+    whole, history = train(6)
+    assert same(whole, train(6)[0])
+    assert not same(whole, train(6, seed=1)[0])
+    path = tmp_path / "state.pt"
+
+    class Killed(Exception):
+        pass
+
+    class Fragile(GRCN):
+        calls = 0
+
+        def loss(self, *args):
+            type(self).calls += 1
+            if type(self).calls > (10 if defense is None else 16):
+                raise Killed
+            return super().loss(*args)
+
+    Fragile.__name__ = "GRCN"
+    with pytest.raises(Killed):
+        train(6, path, model=Fragile.from_data(shop, embedding_dim=4))
+    assert path.exists()
+    resumed, again = train(6, path)
+    assert same(whole, resumed)
+    assert [r["loss"] for r in again.records] == [r["loss"] for r in history.records]
+    # Finished: nothing is trained again.
+    done, _ = train(6, path)
+    assert same(whole, done)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(shop, tmp_path):
+    path = tmp_path / "state.pt"
+    model = LightGCN.from_data(shop, embedding_dim=4)
+    mr.fit(model, shop, max_epochs=1, checkpoint=path, **FAST)
+    with pytest.raises(CheckpointError, match="other settings"):
+        mr.fit(model, shop, max_epochs=1, checkpoint=path, seed=1, **FAST)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="damaged"):
+        mr.fit(model, shop, max_epochs=1, checkpoint=path, **FAST)
+
+
+def test_best_weights_are_restored_and_patience_stops(shop):
+    model = VBPR.from_data(shop, embedding_dim=8)
+    history = mr.fit(model, shop, max_epochs=200, patience=3, **FAST)
+    assert history.stopped_early
+    assert history.epochs == history.best_epoch + 4
+    assert mr.evaluate(model, shop, split="val", k=[20])["recall@20"] == pytest.approx(history.best)
+    assert history.best == max(r["recall@20"] for r in history.records)
+
+
+def test_evaluation_and_attacks_do_not_change_training(shop):
+    models = []
+    for every in (1, 3):
+        model = VBPR.from_data(shop, embedding_dim=4)
+        mr.fit(model, shop, max_epochs=3, eval_every=every, monitor="ndcg@5", **FAST)
+        mr.attacks.Noise()(model, shop, mr.attacks.ThreatModel(["visual"]))
+        models.append(model)
+    # The third epoch is validated by both; with every=1 an earlier one may have been better.
+    histories = [
+        mr.fit(VBPR.from_data(shop, embedding_dim=4), shop, max_epochs=3, eval_every=e, **FAST) for e in (1, 3)
+    ]
+    assert [r["loss"] for r in histories[0].records] == [r["loss"] for r in histories[1].records]
+
+
+def test_non_finite_numbers_stop_with_their_name(shop):
+    class Exploding(VBPR):
+        def loss(self, embeddings, batch, features):
+            return super().loss(embeddings, batch, features) * float("nan")
+
+    with pytest.raises(NonFiniteError, match="the loss became nan in epoch 0, batch 0"):
+        mr.fit(Exploding.from_data(shop), shop, max_epochs=1, **FAST)
+
+    class Hidden(VBPR):
+        def loss(self, embeddings, batch, features):
+            # The square root is 0, its slope infinite.
+            return super().loss(embeddings, batch, features) + (self.item_id * 0).sum().sqrt()
+
+    with pytest.raises(NonFiniteError, match="gradient of 'item_id' is not finite in epoch 0, batch 0"):
+        mr.fit(Hidden.from_data(shop), shop, max_epochs=1, **FAST)
+
+
+def test_bad_arguments_and_data(shop):
+    model = LightGCN.from_data(shop, embedding_dim=4)
+    for bad in ({"max_epochs": 0}, {"batch_size": 0}, {"learning_rate": float("nan")}, {"patience": 0},
+                {"eval_every": 0}, {"checkpoint_every": 0}):  # fmt: skip
+        with pytest.raises(ConfigError, match=next(iter(bad))):
+            mr.fit(model, shop, **bad)
+    with pytest.raises(ConfigError, match="did you mean 'recall'"):
+        mr.fit(model, shop, monitor="recal@20")
+    with pytest.raises(ConfigError, match="recall@20"):
+        mr.fit(model, shop, monitor="recall")
+    without = copy.copy(shop)
+    store = without["user", "interacts", "item"]
+    store.train_mask, store.val_mask = store.train_mask | store.val_mask, torch.zeros_like(store.val_mask)
+    with pytest.raises(DataError, match="val split is empty"):
+        mr.fit(model, without)
+    broken = mr.data.with_features(shop, {"visual": shop["item"].x_visual.clone()})
+    broken["item"].x_visual[3] = float("nan")
+    with pytest.raises(DataError, match="NaN"):
+        mr.fit(model, broken)
