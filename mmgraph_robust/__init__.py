@@ -1,6 +1,6 @@
 """mmgraph_robust: multi-modal graph recommendation, attacked, defended and measured honestly."""
 
-from mmgraph_robust import attacks, data, defenses, errors, evaluation, metrics, models, nn, sparse, training
+from mmgraph_robust import attacks, data, defenses, errors, evaluation, metrics, models, nn, sparse, testing, training
 from mmgraph_robust.data import Graph, random_split, read_mmrec, synthetic, validate
 from mmgraph_robust.evaluation import evaluate
 from mmgraph_robust.models import Embeddings, Recommender
@@ -28,6 +28,7 @@ __all__ = [
     "save_model",
     "sparse",
     "synthetic",
+    "testing",
     "training",
     "validate",
 ]

@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from mmgraph_robust.errors import MMGraphError
-from mmgraph_robust.utils import keep_freed_memory
+from mmgraph_robust.utils import keep_freed_memory, read_json
 
 app = typer.Typer(
     help="Multi-modal graph recommendation: train, attack, defend and measure.",
@@ -163,7 +163,8 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
     """Writes the tables, pictures and page of a run folder anew."""
     from mmgraph_robust.experiment.run import report as write
 
-    _show(folder, write(folder))
+    metric = read_json(folder / "config.json")["evaluation"]["metric"]
+    _show(folder, write(folder, metric), metric)
 
 
 def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str) -> None:

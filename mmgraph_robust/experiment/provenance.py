@@ -16,7 +16,7 @@ from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_tensors
 from mmgraph_robust.version import __version__
 
-_PACKAGES = ("torch", "torch-geometric", "numpy", "scipy")
+_PACKAGES = ("torch", "torch-geometric", "numpy")
 
 
 def provenance(data: HeteroData) -> dict[str, str]:

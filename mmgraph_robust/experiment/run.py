@@ -95,8 +95,8 @@ def report(folder: str | Path, metric: str = "recall@20") -> list[dict[str, Any]
     tables = [headline(entries, metric), full(entries, metric)]
     write_text(folder / "table.md", "\n\n".join(to_markdown(table) for table in tables) + "\n")
     write_text(folder / "table.csv", to_csv(tables[1]))
-    save_figures(entries, folder)
-    write_page(entries, folder / "report.html", title=f"Robustness report: {entries[0]['dataset']}")
+    save_figures(entries, folder, metric)
+    write_page(entries, folder / "report.html", title=f"Robustness report: {entries[0]['dataset']}", metric=metric)
     return entries
 
 

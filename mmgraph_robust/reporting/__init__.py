@@ -13,7 +13,6 @@ from mmgraph_robust.reporting.summary import (
     summarize,
 )
 from mmgraph_robust.reporting.tables import (
-    Column,
     Table,
     full,
     headline,
@@ -26,7 +25,6 @@ from mmgraph_robust.reporting.tables import (
 from mmgraph_robust.reporting.terminal import print_table, to_rich
 
 __all__ = [
-    "Column",
     "ReportWarning",
     "Row",
     "Setting",

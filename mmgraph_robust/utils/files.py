@@ -54,8 +54,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes strict JSON (NaN and infinity are refused) atomically."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    """Writes strict JSON (NaN and infinity are refused) atomically, keys in their given order."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

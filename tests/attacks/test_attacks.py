@@ -72,8 +72,10 @@ def test_a_reader_of_a_fragile_direction_is_broken(shop):
             taste = torch.randn(self.num_users, 1, generator=torch.Generator().manual_seed(0))
             return Embeddings({"visual": taste}, {"visual": 50 * x})
 
-    data = mr.data.with_features(shop, {"visual": torch.randn(80, 12, generator=torch.Generator().manual_seed(1))})
-    data["item"].x_visual[:, 0] *= 0.01
+    x = torch.randn(80, 100, generator=torch.Generator().manual_seed(1))
+    x[:, 0] *= 0.2  # one of a hundred columns, and a small one
+    nobody = torch.zeros(2, 0, dtype=torch.long)
+    data = mr.data.build(nobody, nobody[0], {"visual": x}, num_users=120, num_items=80)
     model = Secret.from_data(data, embedding_dim=4)
     embeddings = mr.evaluation.embed(model, data)
     best = (embeddings.user["visual"] @ embeddings.item["visual"].t()).argmax(1)
@@ -154,3 +156,15 @@ def test_errors_leave_the_model_as_it_was(shop, trained):
     for bad in ({"steps": 0}, {"restarts": 0}, {"step_size": 0.0}, {"objective": "boundry"}):
         with pytest.raises(ConfigError):
             PGD(**bad)
+
+
+def test_an_attack_that_overruns_is_projected(shop, trained):
+    class Greedy(mr.attacks.Attack):
+        def run(self, problem, generator, progress):
+            return {m: 100 * d for m, d in problem.random(generator).items()}
+
+    result = Greedy()(trained, shop, ThreatModel(["visual"], 0.05))
+    assert isinstance(result, mr.attacks.AttackResult)
+    size = result.delta["visual"].norm(dim=1) / shop["item"].x_visual.norm(dim=1)
+    assert float(size.max()) < 0.05001
+    assert repr(PGD(steps=3)) == "PGD(steps=3, restarts=1, step_size=None, objective='boundary')"

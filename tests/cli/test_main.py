@@ -78,7 +78,7 @@ def test_bad_input_gives_one_clear_line(folder, tmp_path, damage, names):
         np.save(image, matrix[:-1])
     elif damage == "id":
         table = (folder / "shop.inter").read_text().splitlines()
-        table[1] = "-" + table[1]
+        table[1] = "-1" + table[1][table[1].index("\t") :]
         (folder / "shop.inter").write_text("\n".join(table) + "\n")
     elif damage == "key":
         arguments += ["-s", "training.max_epoch=3"]

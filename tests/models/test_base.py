@@ -80,3 +80,11 @@ def test_embeddings_contract():
     e.item["id"][3, 0] = float("nan")
     with pytest.raises(mr.errors.NonFiniteError, match="item embedding of channel 'id' is not finite, first in row 3"):
         e.check_finite()
+
+
+def test_a_recommender_without_equations_says_so(tiny):
+    model = mr.Recommender(10, 8, {})
+    with pytest.raises(NotImplementedError):
+        model({}, Graph.from_data(tiny))
+    with pytest.raises(mr.errors.ConfigError, match="did you mean 'embedding_dim'"):
+        VBPR.from_data(tiny, embeding_dim=3)

@@ -42,7 +42,7 @@ def test_same_seed_same_bits_and_resume_after_a_kill(shop, tmp_path, defense):
     assert not same(whole, train(6, seed=1)[0])
     path = tmp_path / "state.pt"
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     class Fragile(GRCN):
@@ -51,11 +51,11 @@ def test_same_seed_same_bits_and_resume_after_a_kill(shop, tmp_path, defense):
         def loss(self, *args):
             type(self).calls += 1
             if type(self).calls > (10 if defense is None else 16):
-                raise Killed
+                raise KilledError
             return super().loss(*args)
 
     Fragile.__name__ = "GRCN"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(6, path, model=Fragile.from_data(shop, embedding_dim=4))
     assert path.exists()
     resumed, again = train(6, path)
@@ -136,3 +136,10 @@ def test_bad_arguments_and_data(shop):
     broken["item"].x_visual[3] = float("nan")
     with pytest.raises(DataError, match="NaN"):
         mr.fit(model, broken)
+
+
+def test_history_reads_well(shop):
+    history = mr.fit(LightGCN.from_data(shop, embedding_dim=4), shop, max_epochs=2, **FAST)
+    assert isinstance(history, mr.training.History)
+    assert repr(history).startswith("History(epochs=2, best_epoch=")
+    assert history.seconds > 0

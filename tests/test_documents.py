@@ -1,0 +1,47 @@
+"""What the documents show works as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mmgraph_robust as mr
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def code(path):
+    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.S)
+
+
+def test_the_readme_on_the_synthetic_shop(monkeypatch, capsys):
+    """The README's lines with another reader and fewer epochs."""
+    (block,) = code("README.md")
+    shop = mr.synthetic(num_users=60, num_items=40)
+    monkeypatch.setattr(mr, "read_mmrec", lambda *args, **kwargs: shop)
+    exec(block.replace("seed=0)", "seed=0, max_epochs=2, progress=False)"), {})
+    assert "'recall@20'" in capsys.readouterr().out
+
+
+def test_the_readme_on_real_data(hm, monkeypatch, capsys):
+    """Verbatim but for the length of the training; `hm` skips where the data are not at hand."""
+    monkeypatch.chdir(ROOT)
+    (block,) = code("README.md")
+    exec(block.replace("seed=0)", "seed=0, max_epochs=1, progress=False)").replace("steps=20", "steps=1"), {})
+    assert "'ndcg@10'" in capsys.readouterr().out
+
+
+def test_own_model(capsys):
+    (block,) = code("docs/own_model.md")
+    space = {"__name__": "own"}
+    exec(block, space)
+    assert 0 <= float(capsys.readouterr().out) <= 1
+    mr.testing.check_model(space["MeanOfItems"].from_data(space["data"]), space["data"], uses_graph=False)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/own_model.md", "docs/api.md", "docs/dependencies.md"])
+def test_links_lead_somewhere(name):
+    path = ROOT / name
+    prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", prose):
+        assert (path.parent / target).exists(), target
