@@ -24,3 +24,10 @@ def test_numbers_stay_whole_in_an_ordinary_terminal(entries):
 
 def test_square_brackets_are_no_style(entry):
     assert "[red]X" in _printed(headline([entry(model="[red]X")]), 200)
+
+
+def test_to_rich_holds_every_row(entries):
+    from mmgraph_robust.reporting import to_rich
+
+    table = headline(entries)
+    assert to_rich(table).row_count == len(table.rows)
