@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from mmgraph_robust.reporting.summary import NOT_ATTACKABLE
 from mmgraph_robust.reporting.tables import Table
 
 if TYPE_CHECKING:
@@ -48,8 +49,12 @@ def to_rich(table: Table) -> RichTable:
 
 
 def _stack(text: str, kind: str) -> str:
-    # The spread goes below its mean: the table then fits a terminal of ordinary width.
-    return text if kind == "text" else text.replace(" ± ", "\n± ").replace(" %", "\N{NO-BREAK SPACE}%")
+    # The notes below the table say it in full; the spread goes below its mean. So the table fits an ordinary width.
+    return (
+        text.replace(f" ({NOT_ATTACKABLE})", "*")
+        if kind == "text"
+        else text.replace(" ± ", "\n± ").replace(" %", "\N{NO-BREAK SPACE}%")
+    )
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
