@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 import mmgraph_robust as mr
@@ -57,3 +58,34 @@ def test_lost_positives_give_no_gradient(shop):
     leaf = moved.requires_grad_()
     loss = value(Embeddings(e.user, {"id": leaf}))
     assert torch.isfinite(loss)
+
+
+def test_every_objective_is_one_and_a_bare_one_has_no_value(tiny):
+    from mmgraph_robust.attacks import Objective
+
+    for name in OBJECTIVES:
+        assert isinstance(objective(name, tiny)[1], Objective)
+    pairs = mr.data.interactions(tiny, "test")
+    bare = Objective(pairs, mr.Graph.from_data(tiny), torch.Generator())
+    with pytest.raises(NotImplementedError):
+        bare(embeddings(tiny))
+
+
+def test_the_search_space_is_a_problem(shop, trained):
+    seen = []
+
+    class Look(mr.attacks.Attack):
+        def run(self, problem, generator, progress):
+            seen.append(problem)
+            assert isinstance(problem, mr.attacks.Problem)
+            value, gradient = problem.value_and_gradient(problem.zero())
+            assert abs(value - problem.value(problem.zero())) < 1e-5
+            # Finite differences along the gradient agree with it.
+            step = {m: 1e-2 * g / g.norm() for m, g in gradient.items()}
+            rise = (problem.value(step) - problem.value({m: -d for m, d in step.items()})) / 2
+            expected = float(sum((g * step[m]).sum() for m, g in gradient.items()))
+            assert abs(rise - expected) < 0.1 * abs(expected)
+            return problem.zero()
+
+    Look()(trained, shop, mr.attacks.ThreatModel(["visual"], 0.5))
+    assert len(seen) == 1
