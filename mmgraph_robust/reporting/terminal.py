@@ -29,27 +29,31 @@ def to_rich(table: Table) -> RichTable:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    cells = [[_stack(text, column.kind) for column, text in zip(table.columns, row, strict=True)] for row in table.rows]
+    rows = [[_stack(text, column.kind) for column, text in zip(table.columns, row, strict=True)] for row in table.rows]
     for k, column in enumerate(table.columns):
+        if column.kind == "change":
+            continue
         label = f"{column.group}\n{column.label}" if column.group else column.label
         # Names may be folded; a number must stay in one piece.
-        parts = [part for row in cells for part in row[k].splitlines()]
+        parts = [part for row in rows for cell in row[k : k + 2] for part in cell.splitlines()]
         width = None if column.kind == "text" else max(map(len, [*parts, column.label]))
         justify: Literal["left", "right"] = "left" if column.kind == "text" else "right"
         rich_table.add_column(Text(label), justify=justify, overflow="fold", min_width=width)
-    for texts, values in zip(cells, table.values, strict=True):
-        line = []
+    for texts, values in zip(rows, table.values, strict=True):
+        line: list[Text] = []
         for column, text, value in zip(table.columns, texts, values, strict=True):
-            style = ""
-            if column.kind == "change" and value is not None and abs(value) >= 0.05:
-                style = "red" if value < 0 else "green"
-            line.append(Text(text, style=style))
+            if column.kind != "change":
+                line.append(Text(text))
+            elif value is not None:
+                # Below the value that changed, so that the table fits an ordinary width.
+                style = "" if abs(value) < 0.05 else "red" if value < 0 else "green"
+                line[-1].append("\n").append(text, style=style)
         rich_table.add_row(*line)
     return rich_table
 
 
 def _stack(text: str, kind: str) -> str:
-    # The notes below the table say it in full; the spread goes below its mean. So the table fits an ordinary width.
+    # The notes below the table say it in full; the spread goes below its mean.
     return (
         text.replace(f" ({NOT_ATTACKABLE})", "*")
         if kind == "text"
