@@ -27,6 +27,11 @@ class Batch:
     def __len__(self) -> int:
         return self.user.numel()
 
+    @property
+    def ids(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Users, positive and negative items."""
+        return self.user, self.positive, self.negative
+
 
 class NegativeSampler:
     """Draws, for each user, an item that she has no training interaction with, uniformly and without a Python loop.

@@ -12,7 +12,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import GraphRefining, PrototypeRouting, attention_product
+from mmgraph_robust.nn import GraphRefining, PrototypeRouting, attention_product, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import Adjacency, sddmm, spmm
 from mmgraph_robust.typing import Features
@@ -127,8 +127,6 @@ class GRCN(Recommender):
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Mean squares of the batch's ids and of its users' preferences."""
-        nodes = torch.cat([batch.user, batch.positive + self.num_users, batch.user, batch.negative + self.num_users])
-        # mean(ID[u]^2 + ID[x]^2) over pairs is twice the mean over both.
-        ids = 2 * F.embedding(nodes, self.id).square().mean()
+        ids = batch_mean_squares(self.id, self.num_users, batch.ids)
         preferences = sum_tensors([F.embedding(batch.user, p).square().mean() for p in self.preference.values()])
         return self.reg * (ids + preferences)

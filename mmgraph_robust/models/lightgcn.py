@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
-from mmgraph_robust.nn import LightPropagation
+from mmgraph_robust.nn import LightPropagation, batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
 
@@ -73,9 +72,4 @@ class LightGCN(Recommender):
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Norms of the batch's ids."""
-        norms = (
-            F.embedding(batch.user, self.user_id).norm()
-            + F.embedding(batch.positive, self.item_id).norm()
-            + F.embedding(batch.negative, self.item_id).norm()
-        )
-        return self.reg * norms / len(batch)
+        return self.reg * batch_norms(self.user_id, self.item_id, batch.ids)

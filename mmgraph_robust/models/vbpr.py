@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.nn import batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
 
@@ -76,9 +76,4 @@ class VBPR(Recommender):
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Norms of the batch's user vectors and fused item vectors."""
         user, item = embeddings.concatenated()
-        norms = (
-            F.embedding(batch.user, user).norm()
-            + F.embedding(batch.positive, item).norm()
-            + F.embedding(batch.negative, item).norm()
-        )
-        return self.reg * norms / len(batch)
+        return self.reg * batch_norms(user, item, batch.ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,3 +16,32 @@ def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
         negative: ``[batch_size]`` scores of items that they did not.
     """
     return -F.logsigmoid(positive - negative).mean()
+
+
+def batch_norms(user: Tensor, item: Tensor, ids: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    r"""The widely used toolbox's penalty :math:`(\Vert U_b \Vert_F + \Vert I_b \Vert_F + \Vert J_b \Vert_F) / B`:
+    norms, not their squares, of the batch's rows.
+
+    Args:
+        user: ``[num_users, dim]``
+        item: ``[num_items, dim]``
+        ids: Users, positive and negative items of the batch, each ``[batch_size]``.
+    """
+    users, positives, negatives = ids
+    rows = (F.embedding(users, user), F.embedding(positives, item), F.embedding(negatives, item))
+    return (rows[0].norm() + rows[1].norm() + rows[2].norm()) / users.numel()
+
+
+def batch_mean_squares(nodes: Tensor, num_users: int, ids: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    r"""MMGCN's and GRCN's penalty :math:`\mathrm{mean}(E[u]^2 + E[x]^2)` over the batch's user-item rows, positive and
+    negative.
+
+    Args:
+        nodes: ``[num_users + num_items, dim]``, users stacked over items.
+        num_users: Number of users.
+        ids: Users, positive and negative items of the batch, each ``[batch_size]``.
+    """
+    users, positives, negatives = ids
+    rows = torch.cat([users, positives + num_users, users, negatives + num_users])
+    # The mean over users and items together is half of the mean over their pairs.
+    return 2 * F.embedding(rows, nodes).square().mean()
