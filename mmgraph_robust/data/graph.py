@@ -58,10 +58,7 @@ class Graph:
     @cached_property
     def bipartite(self) -> Adjacency:
         """``[num_nodes, num_nodes]``: every training interaction in both directions, users stacked over items."""
-        user, item = self.interactions.edge_index()
-        item = item + self.num_users
-        edge_index = torch.stack([torch.cat([user, item]), torch.cat([item, user])])
-        return Adjacency.from_edge_index(edge_index, num_rows=self.num_nodes, num_cols=self.num_nodes)
+        return self.interactions.bipartite()
 
     @cached_property
     def bipartite_sym(self) -> Adjacency:

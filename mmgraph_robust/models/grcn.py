@@ -12,9 +12,9 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import GraphRefining, PrototypeRouting, attention_product, batch_mean_squares
+from mmgraph_robust.nn import GraphRefining, PrototypeRouting, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
-from mmgraph_robust.sparse import Adjacency, sddmm, spmm
+from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, spmm
 from mmgraph_robust.typing import Features
 
 
@@ -100,7 +100,7 @@ class GRCN(Recommender):
         user_affinities, item_affinities = [], []
         for name in self.modalities:
             f = F.normalize(F.leaky_relu(self.projection[name](features[name])), dim=1)
-            p = self.routing(F.normalize(self.preference[name], dim=1), f, to_user)
+            p = self.routing((f, F.normalize(self.preference[name], dim=1)), to_user)
             # The affinity is symmetric; only the softmax differs by direction.
             dots = sddmm(to_user, p, f)
             user_message, user_affinity = attention_product(to_user, dots, f)

@@ -24,7 +24,7 @@ class MMGCN(Recommender):
     graph, users with a learned preference per modality, ids shared by all; the mean over modalities ranks.
 
     .. math::
-        X_m^{(0)} = \mathrm{rownorm}([P_m ; F_m]), \qquad X_m^{(l+1)} = \mathrm{MMGCNConv}_l(X_m^{(l)}, E), \qquad
+        X_m^{(0)} = \mathrm{rownorm}([P_m ; F_m]), \qquad X_m^{(l+1)} = \mathrm{MMGCNConv}_l(X_m^{(l)}, A, E), \qquad
         s(u, i) = \Big\langle \frac{1}{M} \sum_m x_u^m,\ \frac{1}{M} \sum_m x_i^m \Big\rangle
 
     The channel of modality :math:`m` pairs the fused user with :math:`x_i^m / M`. There is no ``id`` channel: ids act
@@ -104,7 +104,7 @@ class MMGCN(Recommender):
                 x = self.projection[name](x)
             x = F.normalize(torch.cat([self.preference[name], x]), dim=1)
             for conv in cast(torch.nn.ModuleList, self.convs[name]):
-                x = conv(x, self.id, graph.bipartite_mean)
+                x = conv(x, graph.bipartite_mean, self.id)
             branches[name] = x / len(self.modalities)
         user = sum_tensors([x[: self.num_users] for x in branches.values()])
         return Embeddings(dict.fromkeys(branches, user), {name: x[self.num_users :] for name, x in branches.items()})

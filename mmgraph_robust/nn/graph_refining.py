@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.nn.inputs import GraphInput
 from mmgraph_robust.sparse import Adjacency
 
 
@@ -25,7 +26,8 @@ class GraphRefining(torch.nn.Module):
         pruning: Whether negative weights are cut off by the ReLU (the paper's hard pruning).
 
     Shapes:
-        - **input:** affinities ``[num_edges]`` per modality, confidences ``[num_cols, num_modalities]``, the graph
+        - **input:** affinities ``[num_edges]`` per modality, confidences ``[num_sources, num_modalities]``, the graph
+          as ``edge_index`` or :class:`~mmgraph_robust.sparse.Adjacency` in the edge order of the affinities
         - **output:** ``[num_edges]``
     """
 
@@ -36,9 +38,10 @@ class GraphRefining(torch.nn.Module):
         self.reduce = reduce
         self.pruning = pruning
 
-    def forward(self, affinities: list[Tensor], confidence: Tensor, adjacency: Adjacency) -> Tensor:
+    def forward(self, affinities: list[Tensor], confidence: Tensor, edge_index: GraphInput) -> Tensor:
         """Combines the affinities of the modalities into one weight per edge."""
-        trust = F.embedding(adjacency.col, confidence)
+        source = edge_index.col if isinstance(edge_index, Adjacency) else edge_index[0]
+        trust = F.embedding(source, confidence)
         weight = torch.stack(affinities, dim=1) * trust
         weight = weight.max(dim=1).values if self.reduce == "max" else weight.mean(dim=1)
         return weight.relu() if self.pruning else weight

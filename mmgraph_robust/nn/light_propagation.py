@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.nn.inputs import as_adjacency
-from mmgraph_robust.sparse import Adjacency, spmm
+from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
+from mmgraph_robust.sparse import spmm
 
 
 class LightPropagation(torch.nn.Module):
@@ -22,8 +22,9 @@ class LightPropagation(torch.nn.Module):
         num_layers: Number of hops :math:`L`.
 
     Shapes:
-        - **input:** node features ``[num_nodes, dim]``; the graph as ``edge_index [2, num_edges]`` (normalised here)
-          or as an :class:`~mmgraph_robust.sparse.Adjacency`, which is taken as it is
+        - **input:** node features ``[num_nodes, dim]``; the graph as ``edge_index [2, num_edges]`` or a sparse matrix
+          (normalised here by the degrees of the targets, as PyG's ``LGConv`` does), or as an
+          :class:`~mmgraph_robust.sparse.Adjacency`, which is taken as it is
         - **output:** ``[num_nodes, dim]``
     """
 
@@ -33,12 +34,11 @@ class LightPropagation(torch.nn.Module):
             raise ConfigError(f"'{type(self).__name__}' expects num_layers >= 0 (got {num_layers})")
         self.num_layers = num_layers
 
-    def forward(self, x: Tensor, edge_index: Tensor | Adjacency) -> Tensor:
+    def forward(self, x: Tensor, edge_index: GraphInput) -> Tensor:
         """Propagates `x` over the graph and averages the layers."""
-        if isinstance(edge_index, Adjacency):
-            adjacency = edge_index
-        else:
-            adjacency = as_adjacency(edge_index, x.size(0), x.size(0)).normalize("sym")
+        adjacency = as_adjacency(edge_index, x.size(0), x.size(0))
+        if not is_compiled(edge_index):
+            adjacency = adjacency.normalize("gcn")
         total = x
         for _ in range(self.num_layers):
             x = spmm(adjacency, x)

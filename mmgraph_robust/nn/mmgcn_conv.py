@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.init import reset_linear, xavier_linear, xavier_normal
-from mmgraph_robust.nn.inputs import as_adjacency
-from mmgraph_robust.sparse import Adjacency, spmm
+from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
+from mmgraph_robust.sparse import spmm
 
 
 class MMGCNConv(torch.nn.Module):
@@ -32,8 +32,8 @@ class MMGCNConv(torch.nn.Module):
         combine: How the neighbourhood and the node itself are put together.
 
     Shapes:
-        - **input:** features ``[num_nodes, in_channels]``, id embeddings ``[num_nodes, out_channels]``, the graph as
-          ``edge_index [2, num_edges]`` or as a row-normalised :class:`~mmgraph_robust.sparse.Adjacency`
+        - **input:** features ``[num_nodes, in_channels]``, the graph as ``edge_index [2, num_edges]``, a sparse matrix
+          or a row-normalised :class:`~mmgraph_robust.sparse.Adjacency`, id embeddings ``[num_nodes, out_channels]``
         - **output:** ``[num_nodes, out_channels]``
     """
 
@@ -56,12 +56,11 @@ class MMGCNConv(torch.nn.Module):
         xavier_linear(self.lin_self, generator)
         reset_linear(self.lin_out, generator)
 
-    def forward(self, x: Tensor, ids: Tensor, edge_index: Tensor | Adjacency) -> Tensor:
+    def forward(self, x: Tensor, edge_index: GraphInput, ids: Tensor) -> Tensor:
         """One round of messages."""
-        if isinstance(edge_index, Adjacency):
-            adjacency = edge_index
-        else:
-            adjacency = as_adjacency(edge_index, x.size(0), x.size(0)).normalize("row")
+        adjacency = as_adjacency(edge_index, x.size(0), x.size(0))
+        if not is_compiled(edge_index):
+            adjacency = adjacency.normalize("row")
         h = F.leaky_relu(spmm(adjacency, x @ self.weight))
         own = F.leaky_relu(self.lin_self(x)) + ids
         if self.combine == "concat":

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.nn.attention_product import attention_product
-from mmgraph_robust.nn.inputs import as_adjacency
-from mmgraph_robust.sparse import Adjacency, sddmm
+from mmgraph_robust.nn.inputs import GraphInput, as_adjacency
+from mmgraph_robust.sparse import attention_product, sddmm
 
 
 class PrototypeRouting(torch.nn.Module):
@@ -25,8 +24,9 @@ class PrototypeRouting(torch.nn.Module):
         num_routings: How often the preference is refined.
 
     Shapes:
-        - **input:** preferences ``[num_users, dim]``, item features ``[num_items, dim]``, the graph as ``edge_index``
-          of (item, user) pairs or as an :class:`~mmgraph_robust.sparse.Adjacency` of users by items
+        - **input:** item features ``[num_items, dim]`` and preferences ``[num_users, dim]`` as a pair, the graph as
+          ``edge_index`` of (item, user) pairs, or as a sparse matrix or
+          :class:`~mmgraph_robust.sparse.Adjacency` of users by items
         - **output:** ``[num_users, dim]``
     """
 
@@ -36,8 +36,9 @@ class PrototypeRouting(torch.nn.Module):
             raise ConfigError(f"'{type(self).__name__}' expects num_routings >= 0 (got {num_routings})")
         self.num_routings = num_routings
 
-    def forward(self, preference: Tensor, item: Tensor, edge_index: Tensor | Adjacency) -> Tensor:
+    def forward(self, x: tuple[Tensor, Tensor], edge_index: GraphInput) -> Tensor:
         """Refines the preferences."""
+        item, preference = x
         adjacency = as_adjacency(edge_index, item.size(0), preference.size(0))
         for _ in range(self.num_routings):
             message, _ = attention_product(adjacency, sddmm(adjacency, preference, item), item)

@@ -1,6 +1,23 @@
-"""Sparse kernels: a compiled adjacency and the differentiable operators on it."""
+"""Sparse kernels: a compiled adjacency, the differentiable operators on it, and graphs of nearest neighbours."""
 
 from mmgraph_robust.sparse.adjacency import Adjacency
-from mmgraph_robust.sparse.ops import edge_softmax, sddmm, segment_reduce, spmm
+from mmgraph_robust.sparse.edge_sampling import degree_weights, sample_edges
+from mmgraph_robust.sparse.engines import ENGINES, choose_engine
+from mmgraph_robust.sparse.knn import edge_cosine, knn_graph, knn_search
+from mmgraph_robust.sparse.ops import attention_product, edge_softmax, sddmm, segment_reduce, spmm
 
-__all__ = ["Adjacency", "edge_softmax", "sddmm", "segment_reduce", "spmm"]
+__all__ = [
+    "ENGINES",
+    "Adjacency",
+    "attention_product",
+    "choose_engine",
+    "degree_weights",
+    "edge_cosine",
+    "edge_softmax",
+    "knn_graph",
+    "knn_search",
+    "sample_edges",
+    "sddmm",
+    "segment_reduce",
+    "spmm",
+]

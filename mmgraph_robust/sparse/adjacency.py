@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
+from mmgraph_robust.sparse.structure import Structure
 
-Normalization: TypeAlias = Literal["sym", "row", "col"]
+Normalization: TypeAlias = Literal["sym", "row", "col", "gcn"]
 
 
 class Adjacency:
@@ -18,29 +19,20 @@ class Adjacency:
 
     Row ``i`` gathers from column ``j`` along edge ``(i, j)``: ``spmm(adj, x)[i] = sum_j value_ij x[j]``. Both
     directions share one edge order (sorted by row, then column), in which all edge values are given and returned.
-    The structure never changes; :meth:`with_value` gives it other values at no cost.
+    The structure never changes; :meth:`with_value` gives it other values at no cost, :meth:`select` drops edges
+    without sorting again.
 
     Duplicate edges are kept and add up, as everywhere in PyG.
 
     Args:
-        rowptr: ``[num_rows + 1]`` row pointers.
-        col: ``[num_edges]`` columns.
-        num_cols: Number of columns.
+        structure: Where the entries are; use :meth:`from_edge_index` or :meth:`from_matrix` to build one.
         value: ``[num_edges]`` edge values; :obj:`None` stands for ones. May require gradients.
-        order: ``[num_edges]`` position of each edge in the list that it was built from.
     """
 
-    def __init__(
-        self, rowptr: Tensor, col: Tensor, num_cols: int, value: Tensor | None = None, order: Tensor | None = None
-    ) -> None:
-        self.rowptr = rowptr
-        self.col = col
-        self.num_rows = rowptr.numel() - 1
-        self.num_cols = int(num_cols)
+    def __init__(self, structure: Structure, value: Tensor | None = None) -> None:
+        self.structure = structure
         self.value = value
-        self._order = order
         self._transpose: Adjacency | None = None
-        self._permutation: Tensor | None = None
 
     @classmethod
     def from_edge_index(
@@ -54,39 +46,94 @@ class Adjacency:
         """Compiles a list of edges ``(row, column)``.
 
         Args:
-            edge_index: ``[2, num_edges]`` integers, row 0 holding the rows of the matrix.
-            num_rows: Number of rows (default: the largest row + 1).
-            num_cols: Number of columns (default: the largest column + 1).
+            edge_index: ``[2, num_edges]`` integers, row 0 holding the rows of the matrix; PyG's ``EdgeIndex`` as well.
+            num_rows: Number of rows (default: the largest row + 1, or the size that an ``EdgeIndex`` carries).
+            num_cols: Number of columns (default: likewise).
             values: ``[num_edges]`` edge values in the order of `edge_index`.
 
         Raises:
             DataError: If shapes, types or ids do not fit.
         """
+        if not isinstance(edge_index, Tensor) or edge_index.layout != torch.strided:
+            raise DataError(
+                f"'edge_index' expects a dense tensor [2, num_edges] (got {_kind(edge_index)}); "
+                f"Adjacency.from_matrix takes sparse matrices"
+            )
+        if hasattr(edge_index, "sparse_size") and hasattr(edge_index, "as_tensor"):
+            num_rows = edge_index.sparse_size(0) if num_rows is None else num_rows
+            num_cols = edge_index.sparse_size(1) if num_cols is None else num_cols
+            edge_index = edge_index.as_tensor()
         if edge_index.dim() != 2 or edge_index.size(0) != 2:
             raise DataError(f"'edge_index' expects shape [2, num_edges] (got {list(edge_index.shape)})")
-        if edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+        if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:
             raise DataError(f"'edge_index' expects integers (got {edge_index.dtype})")
         row, col = edge_index[0].long(), edge_index[1].long()
         num_rows = _check_ids("num_rows", row, num_rows)
         num_cols = _check_ids("num_cols", col, num_cols)
         if values is not None:
             _check_values(values, row.numel(), edge_index.device)
-        order = torch.argsort(row * max(num_cols, 1) + col, stable=True)
-        row, col = row[order], col[order]
-        rowptr = _pointers(row, num_rows)
-        index_type = torch.int32 if max(num_rows, num_cols, row.numel()) < 2**31 else torch.int64
-        return cls(
-            rowptr.to(index_type),
-            col.to(index_type),
-            num_cols,
-            None if values is None else values[order],
-            order,
-        )
+        structure = Structure.from_pairs(row, col, num_rows, num_cols)
+        return cls(structure, None if values is None else values[structure.order])
+
+    @classmethod
+    def from_matrix(cls, matrix: Any) -> Adjacency:
+        """Compiles a sparse matrix of another library, rows staying rows; explicit zeros are kept.
+
+        Args:
+            matrix: A sparse torch tensor (COO, CSR or CSC), a ``torch_sparse.SparseTensor``, or a SciPy matrix.
+
+        Raises:
+            DataError: If it is none of these.
+        """
+        num_rows, num_cols, row, col, values = _triplets(matrix)
+        if values is not None and not values.is_floating_point():
+            values = values.to(torch.get_default_dtype())
+        return cls.from_edge_index(torch.stack([row, col]), num_rows=num_rows, num_cols=num_cols, values=values)
+
+    @property
+    def rowptr(self) -> Tensor:
+        """``[num_rows + 1]`` row pointers."""
+        return self.structure.rowptr
+
+    @property
+    def col(self) -> Tensor:
+        """``[num_edges]`` column of every edge."""
+        return self.structure.col
+
+    @property
+    def row(self) -> Tensor:
+        """``[num_edges]`` row of every edge."""
+        return self.structure.row
+
+    @property
+    def order(self) -> Tensor:
+        """``[num_edges]`` position of every edge in the list that the matrix was built from."""
+        return self.structure.order
+
+    @property
+    def permutation(self) -> Tensor:
+        """``[num_edges]`` for every edge of the transpose, its position in this matrix's edge order."""
+        return self.structure.permutation
+
+    @property
+    def long_pointers(self) -> tuple[Tensor, Tensor]:
+        """``rowptr`` and ``col`` as int64, for engines that know no other."""
+        return self.structure.long_pointers
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.structure.num_rows
+
+    @property
+    def num_cols(self) -> int:
+        """Number of columns."""
+        return self.structure.num_cols
 
     @property
     def num_edges(self) -> int:
         """Number of stored edges."""
-        return self.col.numel()
+        return self.structure.num_edges
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,45 +145,16 @@ class Adjacency:
         """Where the arrays live."""
         return self.col.device
 
-    @cached_property
-    def row(self) -> Tensor:
-        """``[num_edges]`` row of every edge."""
-        counts = self.rowptr.diff()
-        return torch.repeat_interleave(
-            torch.arange(self.num_rows, device=self.device, dtype=self.col.dtype), counts, output_size=self.num_edges
-        )
-
-    @cached_property
-    def order(self) -> Tensor:
-        """``[num_edges]`` position of every edge in the list that the matrix was built from."""
-        if self._order is None:
-            return torch.arange(self.num_edges, device=self.device)
-        return self._order
-
-    @cached_property
-    def permutation(self) -> Tensor:
-        """``[num_edges]`` for every edge of the transpose, its position in this matrix's edge order."""
-        if self._permutation is not None:
-            return self._permutation
-        return torch.argsort(self.col, stable=True)
-
     def t(self) -> Adjacency:
         """The transpose; it shares this matrix's arrays, and its own transpose is this matrix."""
-        if self._transpose is None:
-            permutation = self.permutation
-            transpose = Adjacency(
-                _pointers(self.col[permutation].long(), self.num_cols).to(self.rowptr.dtype),
-                self.row[permutation],
-                self.num_rows,
-                None if self.value is None else self.value[permutation],
-                self.order[permutation],
-            )
-            inverse = torch.empty_like(permutation)
-            inverse[permutation] = torch.arange(self.num_edges, device=self.device)
-            transpose._permutation = inverse
-            transpose._transpose = self
-            self._transpose = transpose
-        return self._transpose
+        if self._transpose is not None:
+            return self._transpose
+        twin = Adjacency(self.structure.t(), None if self.value is None else self.value[self.permutation])
+        twin._transpose = self
+        # Learned values reordered where gradients are off must not be met again where they are on.
+        if self.value is None or not self.value.requires_grad:
+            self._transpose = twin
+        return twin
 
     def with_value(self, value: Tensor | None) -> Adjacency:
         """The same structure with other edge values, given in this matrix's edge order.
@@ -146,23 +164,49 @@ class Adjacency:
         """
         if value is not None:
             _check_values(value, self.num_edges, self.device)
-        other = Adjacency(self.rowptr, self.col, self.num_cols, value, self._order)
-        # Everything below depends on the structure alone.
-        other.__dict__["row"] = self.row
-        transpose = self.t()
-        other._permutation = self.permutation
-        twin = Adjacency(
-            transpose.rowptr,
-            transpose.col,
-            transpose.num_cols,
-            None if value is None else value[self.permutation],
-            transpose._order,
+        return Adjacency(self.structure, value)
+
+    def select(self, keep: Tensor) -> Adjacency:
+        """The matrix of the edges that are kept, with their values as they are; nothing is sorted again.
+
+        Args:
+            keep: ``[num_edges]`` boolean, in this matrix's edge order.
+        """
+        if keep.dtype != torch.bool or keep.shape != (self.num_edges,):
+            raise DataError(f"'keep' expects [{self.num_edges}] booleans (got {list(keep.shape)} of {keep.dtype})")
+        return Adjacency(self.structure.select(keep), None if self.value is None else self.value[keep])
+
+    def bipartite(self) -> Adjacency:
+        r"""The square matrix :math:`\begin{pmatrix} 0 & A \\ A^\top & 0 \end{pmatrix}` over rows, then columns.
+
+        Its edges are those of this matrix, then those of the transpose; nothing is sorted again.
+        """
+        value = None if self.value is None else torch.cat([self.value, self.value[self.permutation]])
+        return Adjacency(self.structure.bipartite(), value)
+
+    def with_self_loops(self, value: float = 1.0) -> Adjacency:
+        """A square matrix with an edge from every node to itself added (to those that are there already, too)."""
+        if self.num_rows != self.num_cols:
+            raise DataError(f"self loops expect a square matrix (got {self})")
+        node = torch.arange(self.num_rows, device=self.device)
+        edge_index = torch.cat([self.edge_index(), torch.stack([node, node])], dim=1)
+        values = self.values()
+        values = torch.cat([values, values.new_full((self.num_rows,), value)])
+        return Adjacency.from_edge_index(edge_index, num_rows=self.num_rows, num_cols=self.num_cols, values=values)
+
+    @staticmethod
+    def sum(matrices: Sequence[Adjacency]) -> Adjacency:
+        """The sum of matrices of one shape; entries that they share stay side by side. Gradients flow to all values."""
+        shapes = {matrix.shape for matrix in matrices}
+        if len(shapes) != 1:
+            raise DataError(f"a sum expects one or more matrices of one shape (got {sorted(shapes)})")
+        ((num_rows, num_cols),) = shapes
+        return Adjacency.from_edge_index(
+            torch.cat([matrix.edge_index() for matrix in matrices], dim=1),
+            num_rows=num_rows,
+            num_cols=num_cols,
+            values=torch.cat([matrix.values() for matrix in matrices]),
         )
-        twin.__dict__["row"] = transpose.row
-        twin._permutation = transpose.permutation
-        twin._transpose = other
-        other._transpose = twin
-        return other
 
     def values(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """``[num_edges]`` edge values, ones where none are stored."""
@@ -178,29 +222,29 @@ class Adjacency:
         r"""Normalised edge values from row sums :math:`r` and column sums :math:`c` of the values.
 
         ``"sym"``: :math:`r_i^{-1/2} a_{ij} c_j^{-1/2}`; ``"row"``: :math:`a_{ij} / r_i`, the mean over neighbours and
-        the transition matrix of a random walk; ``"col"``: :math:`a_{ij} / c_j`. Sums that are not positive give 0.
+        the transition matrix of a random walk; ``"col"``: :math:`a_{ij} / c_j`; ``"gcn"``, for square matrices:
+        :math:`r_i^{-1/2} a_{ij} r_j^{-1/2}`, what PyG does, equal to ``"sym"`` where the matrix is symmetric. Sums that
+        are not positive give 0. Gradients flow to the values, through the sums as well.
         """
-        value = self.values()
+        if how not in ("sym", "row", "col", "gcn"):
+            raise ConfigError(f"'how' expects 'sym', 'row', 'col' or 'gcn' (got '{how}')")
+        if how == "gcn" and self.num_rows != self.num_cols:
+            raise DataError(f"normalisation 'gcn' expects a square matrix (got {self})")
+        value = self.values(torch.float32 if self.value is None else self.value.dtype)
         row_sum = value.new_zeros(self.num_rows).index_add(0, self.row, value)
-        col_sum = value.new_zeros(self.num_cols).index_add(0, self.col, value)
-        if how == "sym":
-            value = value * _power(row_sum, -0.5)[self.row] * _power(col_sum, -0.5)[self.col]
-        elif how == "row":
-            value = value * _power(row_sum, -1.0)[self.row]
-        elif how == "col":
-            value = value * _power(col_sum, -1.0)[self.col]
-        else:
-            raise ConfigError(f"'how' expects 'sym', 'row' or 'col' (got '{how}')")
-        return self.with_value(value)
+        if how == "row":
+            return self.with_value(value * _power(row_sum, -1.0)[self.row])
+        col_sum = row_sum if how == "gcn" else value.new_zeros(self.num_cols).index_add(0, self.col, value)
+        if how == "col":
+            return self.with_value(value * _power(col_sum, -1.0)[self.col])
+        return self.with_value(value * _power(row_sum, -0.5)[self.row] * _power(col_sum, -0.5)[self.col])
 
     def to(self, device: torch.device | str) -> Adjacency:
         """The same matrix on another device (itself where it is there already)."""
         device = torch.device(device)
         if device == self.device:
             return self
-        value = None if self.value is None else self.value.to(device)
-        order = None if self._order is None else self._order.to(device)
-        return Adjacency(self.rowptr.to(device), self.col.to(device), self.num_cols, value, order)
+        return Adjacency(self.structure.to(device), None if self.value is None else self.value.to(device))
 
     def edge_index(self) -> Tensor:
         """``[2, num_edges]`` int64 rows and columns, in this matrix's edge order."""
@@ -208,7 +252,7 @@ class Adjacency:
 
     def to_dense(self) -> Tensor:
         """``[num_rows, num_cols]``; for tests and tiny graphs."""
-        value = self.values()
+        value = self.values(torch.float32 if self.value is None else self.value.dtype)
         dense = torch.zeros(self.num_rows * self.num_cols, dtype=value.dtype, device=self.device)
         return dense.index_add(0, self.row.long() * self.num_cols + self.col.long(), value).view(*self.shape)
 
@@ -217,10 +261,29 @@ class Adjacency:
         return f"{type(self).__name__}({self.num_rows} x {self.num_cols}, num_edges={self.num_edges}{weighted})"
 
 
-def _pointers(sorted_index: Tensor, size: int) -> Tensor:
-    pointers = torch.zeros(size + 1, dtype=torch.long, device=sorted_index.device)
-    torch.cumsum(torch.bincount(sorted_index, minlength=size), 0, out=pointers[1:])
-    return pointers
+def _triplets(matrix: Any) -> tuple[int, int, Tensor, Tensor, Tensor | None]:
+    if isinstance(matrix, Tensor) and matrix.layout != torch.strided:
+        if matrix.layout not in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc) or matrix.dim() != 2:
+            raise DataError(f"'matrix' expects two dimensions in COO, CSR or CSC layout (got {_kind(matrix)})")
+        coo = matrix.to_sparse_coo()
+        # Not coalesced: duplicates would be summed and explicit zeros dropped.
+        row, col = coo._indices()
+        return matrix.size(0), matrix.size(1), row, col, coo._values()
+    if hasattr(matrix, "sparse_sizes") and hasattr(matrix, "coo"):
+        row, col, values = matrix.coo()
+        return matrix.size(0), matrix.size(1), row, col, values
+    if hasattr(matrix, "tocoo"):
+        coo = matrix.tocoo()
+        row, col, values = (torch.from_numpy(array.copy()) for array in (coo.row, coo.col, coo.data))
+        return coo.shape[0], coo.shape[1], row.long(), col.long(), values
+    raise DataError(
+        f"'matrix' expects a sparse torch tensor, a torch_sparse.SparseTensor or a SciPy matrix (got {_kind(matrix)}); "
+        f"Adjacency.from_edge_index takes lists of edges"
+    )
+
+
+def _kind(value: Any) -> str:
+    return f"a tensor of layout {value.layout}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _power(total: Tensor, exponent: float) -> Tensor:
@@ -230,6 +293,8 @@ def _power(total: Tensor, exponent: float) -> Tensor:
 
 
 def _check_ids(name: str, ids: Tensor, size: int | None) -> int:
+    if size is not None and size < 0:
+        raise DataError(f"'{name}' expects a number >= 0 (got {size})")
     if ids.numel() == 0:
         return size or 0
     low, high = int(ids.min()), int(ids.max())

@@ -1,4 +1,8 @@
-"""Differentiable operators on an :class:`Adjacency`: products, edge dots, softmax over a row's edges."""
+"""Differentiable operators on an :class:`Adjacency`: products, edge dots, reductions and softmax over a row's edges.
+
+Every operator takes ``engine``, the name of the engine that computes it and its gradients (see
+:mod:`mmgraph_robust.sparse.engines`); :obj:`None` takes the environment's or the fastest measured one.
+"""
 
 from __future__ import annotations
 
@@ -7,76 +11,111 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmgraph_robust.errors import DataError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.adjacency import Adjacency
-from mmgraph_robust.sparse.kernels import csr_dot, csr_matmul
+from mmgraph_robust.sparse.engines import choose_engine
+
+# Backward passes are built from the differentiable functions themselves, so second derivatives (penalties on
+# gradients) come for free.
 
 
 class _SpMM(torch.autograd.Function):
-    # The backward passes are built from the two differentiable functions themselves, so second derivatives
-    # (penalties on gradients) come for free.
     @staticmethod
-    def forward(ctx: Any, adj: Adjacency, value: Tensor, x: Tensor) -> Tensor:
-        ctx.adj = adj
+    def forward(ctx: Any, adj: Adjacency, value: Tensor, x: Tensor, engine: str | None) -> Tensor:
+        ctx.adj, ctx.engine = adj, engine
+        # Constant values of the matrix are there in the transpose's order already.
+        ctx.own = value is adj.value and not value.requires_grad
         ctx.save_for_backward(value, x)
-        return csr_matmul(adj.rowptr, adj.col, value, adj.num_cols, x)
+        return choose_engine("matmul", x.device, engine).matmul(adj, value, x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
         adj: Adjacency = ctx.adj
         value, x = ctx.saved_tensors
         grad_value = grad_x = None
         if ctx.needs_input_grad[1]:
-            grad_value = _SDDMM.apply(adj, grad, x).to(value.dtype)
+            grad_value = _SDDMM.apply(adj, grad, x, ctx.engine).to(value.dtype)
         if ctx.needs_input_grad[2]:
-            grad_x = _SpMM.apply(adj.t(), value[adj.permutation], grad)
-        return None, grad_value, grad_x
+            twin = adj.t()
+            transposed = twin.value if ctx.own else value[adj.permutation]
+            grad_x = _SpMM.apply(twin, transposed, grad, ctx.engine)
+        return None, grad_value, grad_x, None
 
 
 class _SDDMM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, adj: Adjacency, left: Tensor, right: Tensor) -> Tensor:
-        ctx.adj = adj
+    def forward(ctx: Any, adj: Adjacency, left: Tensor, right: Tensor, engine: str | None) -> Tensor:
+        ctx.adj, ctx.engine = adj, engine
         ctx.save_for_backward(left, right)
-        return csr_dot(adj.rowptr, adj.col, adj.row, left, right)
+        return choose_engine("dot", left.device, engine).dot(adj, left, right)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
         adj: Adjacency = ctx.adj
         left, right = ctx.saved_tensors
         grad_left = grad_right = None
         if ctx.needs_input_grad[1]:
-            grad_left = _SpMM.apply(adj, grad, right)
+            grad_left = _SpMM.apply(adj, grad, right, ctx.engine)
         if ctx.needs_input_grad[2]:
-            grad_right = _SpMM.apply(adj.t(), grad[adj.permutation], left)
-        return None, grad_left, grad_right
+            grad_right = _SpMM.apply(adj.t(), grad[adj.permutation], left, ctx.engine)
+        return None, grad_left, grad_right, None
+
+
+class _SegmentSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, adj: Adjacency, x: Tensor, engine: str | None) -> Tensor:
+        ctx.adj = adj
+        return choose_engine("segment", x.device, engine).segment(adj, x, "sum")
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, grad[ctx.adj.row], None
+
+
+class _SegmentMax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, adj: Adjacency, x: Tensor, engine: str | None) -> Tensor:
+        ctx.adj, ctx.engine = adj, engine
+        out = choose_engine("segment", x.device, engine).segment(adj, x, "max")
+        ctx.save_for_backward(x == out[adj.row])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        adj: Adjacency = ctx.adj
+        (winner,) = ctx.saved_tensors
+        share = winner.to(grad.dtype)
+        # Winners that tie share the gradient, as torch.amax does it.
+        count = _SegmentSum.apply(adj, share, ctx.engine).clamp(min=1)
+        return None, share * (grad / count)[adj.row], None
 
 
 class _EdgeSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, adj: Adjacency, logits: Tensor) -> Tensor:
-        high = _segment(adj, logits, "max")
-        weight = (logits - high[adj.row]).exp()
-        weight = weight / _segment(adj, weight, "sum")[adj.row]
-        ctx.adj = adj
+    def forward(ctx: Any, adj: Adjacency, logits: Tensor, engine: str | None) -> Tensor:
+        segment = choose_engine("segment", logits.device, engine).segment
+        weight = (logits - segment(adj, logits, "max")[adj.row]).exp_()
+        weight /= segment(adj, weight, "sum")[adj.row]
+        ctx.adj, ctx.engine = adj, engine
         ctx.save_for_backward(weight)
         return weight
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         adj: Adjacency = ctx.adj
         (weight,) = ctx.saved_tensors
         product = weight * grad
-        return None, product - weight * _segment(adj, product, "sum")[adj.row]
+        return None, product - weight * _SegmentSum.apply(adj, product, ctx.engine)[adj.row], None
 
 
-def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None) -> Tensor:
+def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None, *, engine: str | None = None) -> Tensor:
     r"""The product :math:`A X`, with gradients to `x` and to the edge values.
 
     Args:
         adj: The matrix.
         x: ``[num_cols, dim]`` floating point features.
         value: ``[num_edges]`` edge values to use in place of those of `adj`, in the order of its edges.
+        engine: Who computes it.
 
     Shapes:
         - **output:** ``[num_rows, dim]``
@@ -86,22 +125,23 @@ def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None) -> Tensor:
     """
     _check_dense("x", x, adj.num_cols, adj)
     if value is None:
-        value = adj.values()
+        value = adj.value if adj.value is not None else adj.values(x.dtype)
     else:
-        _check_edges("value", value, adj)
+        _check_edges("value", value, adj, columns=False)
     if x.dtype not in (torch.float16, torch.bfloat16):
         value = value.to(x.dtype)
-    result: Tensor = _SpMM.apply(adj, value, x)
+    result: Tensor = _SpMM.apply(adj, value, x, engine)
     return result
 
 
-def sddmm(adj: Adjacency, left: Tensor, right: Tensor) -> Tensor:
+def sddmm(adj: Adjacency, left: Tensor, right: Tensor, *, engine: str | None = None) -> Tensor:
     r"""The dot product :math:`\langle l_i, r_j \rangle` on every edge :math:`(i, j)`; edge values play no part.
 
     Args:
         adj: The structure.
         left: ``[num_rows, dim]``
         right: ``[num_cols, dim]``
+        engine: Who computes it.
 
     Shapes:
         - **output:** ``[num_edges]``, in the order of the edges of `adj`
@@ -113,60 +153,86 @@ def sddmm(adj: Adjacency, left: Tensor, right: Tensor) -> Tensor:
             f"'left' and 'right' expect the same width and type "
             f"(got {left.size(1)} of {left.dtype} and {right.size(1)} of {right.dtype})"
         )
-    result: Tensor = _SDDMM.apply(adj, left, right)
+    result: Tensor = _SDDMM.apply(adj, left, right, engine)
     return result
 
 
-def edge_softmax(adj: Adjacency, logits: Tensor) -> Tensor:
+def segment_reduce(
+    adj: Adjacency, x: Tensor, reduce: Literal["sum", "mean", "max"] = "sum", *, engine: str | None = None
+) -> Tensor:
+    """Reduces the edges of each row; rows without edges give 0.
+
+    Args:
+        adj: The structure.
+        x: ``[num_edges]`` or ``[num_edges, dim]``, in the order of the edges of `adj`.
+        reduce: Which reduction.
+        engine: Who computes it.
+
+    Shapes:
+        - **output:** ``[num_rows]`` or ``[num_rows, dim]``
+    """
+    _check_edges("x", x, adj)
+    if reduce not in ("sum", "mean", "max"):
+        raise ConfigError(f"'reduce' expects 'sum', 'mean' or 'max' (got '{reduce}')")
+    result: Tensor
+    if reduce == "max":
+        result = _SegmentMax.apply(adj, x, engine)
+        return result
+    result = _SegmentSum.apply(adj, x, engine)
+    if reduce == "mean":
+        degree = adj.degree().clamp(min=1).to(x.dtype)
+        return result / degree.view(-1, *[1] * (x.dim() - 1))
+    return result
+
+
+def edge_softmax(adj: Adjacency, logits: Tensor, *, engine: str | None = None) -> Tensor:
     r"""Softmax over the edges of each row, :math:`\exp(e_{ij}) / \sum_{k \in N(i)} \exp(e_{ik})`, without overflow.
 
     Args:
         adj: The structure.
-        logits: ``[num_edges]``, in the order of the edges of `adj`.
+        logits: ``[num_edges]`` or ``[num_edges, num_heads]``, in the order of the edges of `adj`.
+        engine: Who computes it.
 
     Shapes:
-        - **output:** ``[num_edges]``
+        - **output:** that of `logits`
     """
     _check_edges("logits", logits, adj)
-    result: Tensor = _EdgeSoftmax.apply(adj, logits)
+    result: Tensor = _EdgeSoftmax.apply(adj, logits, engine)
     return result
 
 
-def segment_reduce(adj: Adjacency, x: Tensor, reduce: Literal["sum", "mean", "max"] = "sum") -> Tensor:
-    """Reduces the edges of each row to one number; rows without edges give 0.
+def attention_product(adj: Adjacency, logits: Tensor, x: Tensor, *, engine: str | None = None) -> tuple[Tensor, Tensor]:
+    r"""Aggregates with softmax weights: :math:`y_i = \sum_j \alpha_{ij} x_j`, :math:`\alpha_i = softmax_j(e_{ij})`.
+
+    No tensor of the size edges times columns is made, forward or backward.
 
     Args:
-        adj: The structure.
-        x: ``[num_edges]``, in the order of the edges of `adj`.
-        reduce: Which reduction.
+        adj: The graph; rows receive.
+        logits: ``[num_edges]`` logits :math:`e_{ij}`, such as :func:`sddmm` gives for dot-product attention.
+        x: ``[num_cols, dim]`` what the columns send.
+        engine: Who computes it.
 
     Shapes:
-        - **output:** ``[num_rows]``
+        - **output:** ``[num_rows, dim]`` and the weights ``[num_edges]``
     """
-    _check_edges("x", x, adj)
-    if reduce == "mean":
-        return segment_reduce(adj, x, "sum") / adj.degree().clamp(min=1).to(x.dtype)
-    return _segment(adj, x, reduce)
-
-
-def _segment(adj: Adjacency, x: Tensor, reduce: str) -> Tensor:
-    zeros = x.new_zeros(adj.num_rows)
-    if reduce == "sum":
-        return zeros.index_add(0, adj.row, x)
-    return zeros.scatter_reduce(0, adj.row.long(), x, "amax", include_self=False)
+    weight = edge_softmax(adj, logits, engine=engine)
+    return spmm(adj, x, weight, engine=engine), weight
 
 
 def _check_dense(name: str, x: Tensor, rows: int, adj: Adjacency) -> None:
     if x.dim() != 2 or x.size(0) != rows:
         raise DataError(f"'{name}' expects shape [{rows}, dim] for {adj} (got {list(x.shape)})")
+    _check_type(name, x, adj)
+
+
+def _check_edges(name: str, x: Tensor, adj: Adjacency, columns: bool = True) -> None:
+    if x.dim() not in ((1, 2) if columns else (1,)) or x.size(0) != adj.num_edges:
+        raise DataError(f"'{name}' expects {adj.num_edges} entries, one per edge of {adj} (got {list(x.shape)})")
+    _check_type(name, x, adj)
+
+
+def _check_type(name: str, x: Tensor, adj: Adjacency) -> None:
     if not x.is_floating_point():
         raise DataError(f"'{name}' expects floating point numbers (got {x.dtype}): call .float()")
     if x.device != adj.device:
         raise DataError(f"'{name}' is on {x.device} but the matrix is on {adj.device}: move one of them")
-
-
-def _check_edges(name: str, x: Tensor, adj: Adjacency) -> None:
-    if x.dim() != 1 or x.numel() != adj.num_edges:
-        raise DataError(f"'{name}' expects shape [{adj.num_edges}], one per edge of {adj} (got {list(x.shape)})")
-    if not x.is_floating_point():
-        raise DataError(f"'{name}' expects floating point numbers (got {x.dtype}): call .float()")

@@ -1,20 +1,17 @@
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric import EdgeIndex
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.sparse import Adjacency, spmm
+from mmgraph_robust.typing import WITH_TORCH_SPARSE
 
-
-@st.composite
-def edges(draw):
-    rows, cols = draw(st.integers(1, 7)), draw(st.integers(1, 7))
-    pairs = draw(st.lists(st.tuples(st.integers(0, rows - 1), st.integers(0, cols - 1)), max_size=20))
-    edge_index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t()
-    values = torch.tensor(draw(st.lists(st.floats(0.1, 2), min_size=len(pairs), max_size=len(pairs))))
-    return edge_index, values, rows, cols
+from .graphs import edges
 
 
 def dense(edge_index, values, rows, cols):
@@ -53,6 +50,114 @@ def test_normalisations_equal_dense(case):
         assert np.allclose(got.t().to_dense().numpy(), np.nan_to_num(value).T, atol=1e-5)
 
 
+def test_gcn_normalisation_equals_pyg():
+    edge_index = torch.tensor([[0, 1, 2, 2, 3], [1, 0, 0, 1, 1]])
+    _, weight = gcn_norm(edge_index, num_nodes=4, add_self_loops=False)
+    expected = torch.zeros(4, 4).index_put((edge_index[1], edge_index[0]), weight)
+    got = Adjacency.from_edge_index(edge_index.flip(0), num_rows=4, num_cols=4).normalize("gcn")
+    assert torch.allclose(got.to_dense(), expected)
+    with pytest.raises(DataError, match="square"):
+        Adjacency.from_edge_index(edge_index, num_rows=4, num_cols=5).normalize("gcn")
+
+
+def test_random_walk_with_self_loops_by_hand():
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), num_rows=3, num_cols=3)
+    walk = adj.with_self_loops().normalize("row").to_dense()
+    assert torch.allclose(walk, torch.tensor([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]))
+    with pytest.raises(DataError, match="square"):
+        Adjacency.from_edge_index(torch.tensor([[0], [1]])).with_self_loops()
+
+
+@settings(max_examples=40, deadline=None)
+@given(edges(), st.randoms(use_true_random=False))
+def test_select_and_bipartite_equal_dense_without_sorting(case, random):
+    edge_index, values, rows, cols = case
+    adj = Adjacency.from_edge_index(edge_index, num_rows=rows, num_cols=cols, values=values)
+    keep = torch.tensor([random.random() < 0.5 for _ in range(adj.num_edges)], dtype=torch.bool)
+    part = adj.select(keep)
+    expected = dense(adj.edge_index()[:, keep], adj.values()[keep], rows, cols)
+    for matrix, reference in ((part, expected), (adj, dense(edge_index, values, rows, cols))):
+        assert torch.allclose(matrix.to_dense(), reference)
+        assert torch.allclose(matrix.t().to_dense(), reference.t())
+        both = matrix.bipartite()
+        square = torch.zeros(rows + cols, rows + cols)
+        square[:rows, rows:], square[rows:, :rows] = reference, reference.t()
+        assert torch.allclose(both.to_dense(), square)
+        assert torch.allclose(both.t().to_dense(), square)
+        assert torch.equal(both.values()[both.permutation], both.t().values())
+        # What is not sorted again has to come out sorted.
+        key = both.row.long() * (rows + cols) + both.col
+        assert bool((key.diff() >= 0).all())
+        twin = both.structure.t()
+        assert bool(((twin.row.long() * (rows + cols) + twin.col).diff() >= 0).all())
+    with pytest.raises(DataError, match="'keep'"):
+        adj.select(torch.ones(adj.num_edges + 1, dtype=torch.bool))
+
+
+@settings(max_examples=30, deadline=None)
+@given(edges(), edges())
+def test_sum_equals_dense_and_passes_gradients(first, second):
+    rows, cols = max(first[2], second[2]), max(first[3], second[3])
+    values = [case[1].clone().requires_grad_() for case in (first, second)]
+    parts = [
+        Adjacency.from_edge_index(case[0], num_rows=rows, num_cols=cols, values=value)
+        for case, value in zip((first, second), values, strict=True)
+    ]
+    total = Adjacency.sum(parts)
+    assert torch.allclose(total.to_dense(), parts[0].to_dense() + parts[1].to_dense())
+    x = torch.randn(cols, 2, generator=torch.Generator().manual_seed(0))
+    spmm(total, x).sum().backward()
+    for case, value in zip((first, second), values, strict=True):
+        assert torch.allclose(value.grad, x.sum(1)[case[0][1]], atol=1e-5)
+
+
+def test_sum_of_other_shapes():
+    a, b = (Adjacency.from_edge_index(torch.tensor([[0], [n]])) for n in (1, 2))
+    with pytest.raises(DataError, match="one shape"):
+        Adjacency.sum([a, b])
+
+
+@settings(max_examples=40, deadline=None)
+@given(edges())
+def test_matrices_of_other_libraries(case):
+    edge_index, values, rows, cols = case
+    expected = dense(edge_index, values, rows, cols)
+    coo = torch.sparse_coo_tensor(edge_index, values, (rows, cols), check_invariants=True)
+    matrices = [coo, coo.coalesce(), coo.to_sparse_csr(), coo.to_sparse_csc(), coo.coalesce().t().to_sparse_csr().t()]
+    matrices.append(scipy.sparse.coo_array((values.numpy(), edge_index.numpy()), shape=(rows, cols)))
+    matrices += [matrices[-1].tocsr(), matrices[-1].tocsc()]
+    if WITH_TORCH_SPARSE:
+        from torch_sparse import SparseTensor
+
+        matrices.append(SparseTensor(row=edge_index[0], col=edge_index[1], value=values, sparse_sizes=(rows, cols)))
+    for matrix in matrices:
+        adj = Adjacency.from_matrix(matrix)
+        assert adj.shape == (rows, cols)
+        assert torch.allclose(adj.to_dense(), expected)
+
+
+def test_matrices_keep_duplicates_zeros_and_integers():
+    coo = torch.sparse_coo_tensor(torch.tensor([[0, 0, 1], [1, 1, 0]]), torch.tensor([1, 2, 0]), (2, 2))
+    adj = Adjacency.from_matrix(coo)
+    assert adj.num_edges == 3
+    assert adj.values().tolist() == [1.0, 2.0, 0.0]
+
+
+def test_edge_index_of_pyg_carries_its_size():
+    edge_index = EdgeIndex([[0, 1], [2, 0]], sparse_size=(5, 4))
+    assert Adjacency.from_edge_index(edge_index).shape == (5, 4)
+    assert Adjacency.from_edge_index(EdgeIndex([[0, 1], [2, 0]])).shape == (2, 3)
+
+
+def test_learned_values_reordered_without_gradients_keep_them_later():
+    value = torch.rand(2, requires_grad=True)
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), values=value)
+    with torch.no_grad():
+        adj.t()
+    spmm(adj.t(), torch.eye(2)).square().sum().backward()
+    assert torch.allclose(value.grad, 2 * value.detach())
+
+
 def test_rows_that_sum_to_nothing_stay_finite():
     adj = Adjacency.from_edge_index(torch.tensor([[0, 0], [0, 1]]), num_rows=2, values=torch.tensor([1.0, -1.0]))
     assert torch.isfinite(adj.normalize("sym").values()).all()
@@ -71,6 +176,11 @@ def test_indices_are_int32_where_they_fit():
         (lambda: Adjacency.from_edge_index(torch.tensor([[0.0], [1.0]])), "edge_index"),
         (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=torch.ones(2)), "values"),
         (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=torch.tensor([1])), "values"),
+        (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), num_rows=-1), "num_rows"),
+        (lambda: Adjacency.from_edge_index(torch.eye(2).to_sparse()), "from_matrix"),
+        (lambda: Adjacency.from_matrix(torch.eye(2)), "from_edge_index"),
+        (lambda: Adjacency.from_matrix("graph"), "'matrix'"),
+        (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=torch.ones(1, device="meta")), "meta"),
     ],
 )
 def test_bad_input_names_the_argument(call, named):
@@ -79,7 +189,7 @@ def test_bad_input_names_the_argument(call, named):
 
 
 def test_unknown_normalisation():
-    with pytest.raises(ConfigError, match="'sym', 'row' or 'col'"):
+    with pytest.raises(ConfigError, match="'sym', 'row', 'col' or 'gcn'"):
         Adjacency.from_edge_index(torch.tensor([[0], [1]])).normalize("left")
 
 

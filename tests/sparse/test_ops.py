@@ -3,8 +3,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch_geometric.utils import softmax
 
-from mmgraph_robust.errors import DataError
-from mmgraph_robust.sparse import Adjacency, edge_softmax, kernels, sddmm, segment_reduce, spmm
+from mmgraph_robust.errors import ConfigError, DataError
+from mmgraph_robust.sparse import Adjacency, attention_product, edge_softmax, sddmm, segment_reduce, spmm
 
 
 @pytest.fixture
@@ -31,6 +31,44 @@ def test_first_and_second_derivatives(adj):
     assert gradcheck(lambda a, b: sddmm(adj, a, b), (left, right))
     assert gradgradcheck(lambda a, b: sddmm(adj, a, b), (left, right))
     assert gradcheck(lambda v: edge_softmax(adj, v), (value,))
+    assert gradgradcheck(lambda v: edge_softmax(adj, v), (value,))
+    for reduce in ("sum", "mean", "max"):
+        assert gradcheck(lambda v, r=reduce: segment_reduce(adj, v, r), (value,))
+        assert gradgradcheck(lambda v, r=reduce: segment_reduce(adj, v, r), (doubles(6, 2),))
+    assert gradcheck(lambda e, v: attention_product(adj, e, v)[0], (value, x))
+    assert gradgradcheck(lambda e, v: attention_product(adj, e, v)[0], (value, x))
+
+
+def test_second_derivatives_of_learned_values_of_the_matrix(adj):
+    # The backward pass of the product reads the values in the other order; that reading has to be differentiable too.
+    value, x = doubles(6), doubles(5, 3)
+    assert gradgradcheck(lambda v, z: spmm(adj.with_value(v), z), (value, x))
+
+
+def test_attention_product_equals_dense(adj):
+    q, k, v = torch.randn(4, 3), torch.randn(5, 3), torch.randn(5, 2)
+    count = adj.to_dense()
+    weight = (q @ k.t()).exp() * count
+    expected = weight / weight.sum(1, keepdim=True).clamp(min=1e-30) @ v
+    out, alpha = attention_product(adj, sddmm(adj, q, k), v)
+    assert torch.allclose(out, expected, atol=1e-6)
+    assert torch.allclose(segment_reduce(adj, alpha)[adj.degree() > 0], torch.ones(1), atol=1e-6)
+
+
+def test_more_duplicates_than_a_dense_matrix_has_entries():
+    adj = Adjacency.from_edge_index(torch.zeros(2, 5, dtype=torch.long), num_rows=1, num_cols=2)
+    assert torch.equal(sddmm(adj, torch.ones(1, 3), torch.ones(2, 3)), torch.full((5,), 3.0))
+
+
+def test_attention_holds_no_tensor_of_edges_by_columns():
+    # An entry per edge, or a row per node, is all that is saved for the backward pass; 4,000 x 64 would be 256,000.
+    edge_index = torch.randint(0, 80, (2, 4000))
+    adj = Adjacency.from_edge_index(edge_index, num_rows=80, num_cols=80)
+    x = torch.randn(80, 64, requires_grad=True)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        attention_product(adj, sddmm(adj, x, x), x)[0].sum().backward()
+    assert max(saved) <= 80 * 64
 
 
 def test_values_of_the_adjacency_receive_gradients(adj):
@@ -44,12 +82,9 @@ def test_values_of_the_adjacency_receive_gradients(adj):
     assert torch.allclose(value.grad, other.grad, atol=1e-5)
 
 
-def test_sddmm_equals_loop_with_and_without_the_library_kernel(adj, monkeypatch):
+def test_sddmm_equals_loop(adj):
     left, right = torch.randn(4, 3), torch.randn(5, 3)
     expected = torch.tensor([float(left[i] @ right[j]) for i, j in adj.edge_index().t().tolist()])
-    assert torch.allclose(sddmm(adj, left, right), expected, atol=1e-6)
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
-    monkeypatch.setattr(kernels, "_GATHER_ELEMENTS", 6)
     assert torch.allclose(sddmm(adj, left, right), expected, atol=1e-6)
 
 
@@ -67,6 +102,14 @@ def test_segment_reduce(adj, reduce):
         if own.numel():
             expected[row] = getattr(own, reduce)()
     assert torch.allclose(segment_reduce(adj, x, reduce), expected)
+    wide = segment_reduce(adj, torch.stack([x, -x], 1), reduce)
+    assert torch.allclose(wide[:, 0], expected)
+    assert torch.allclose(wide[:, 1], segment_reduce(adj, -x, reduce))
+
+
+def test_unknown_reduction(adj):
+    with pytest.raises(ConfigError, match="'sum', 'mean' or 'max'"):
+        segment_reduce(adj, torch.randn(6), "min")
 
 
 def test_empty_graph_and_half_precision(adj):
@@ -88,6 +131,8 @@ def test_empty_graph_and_half_precision(adj):
         (lambda a: spmm(a, torch.randn(5, 3), torch.ones(2)), "'value'"),
         (lambda a: sddmm(a, torch.randn(3, 3), torch.randn(5, 3)), "'left'"),
         (lambda a: sddmm(a, torch.randn(4, 3), torch.randn(5, 2)), "'left' and 'right'"),
+        (lambda a: spmm(a, torch.randn(5, 3, device="meta")), "'x' is on meta"),
+        (lambda a: spmm(a, torch.randn(5, 3), torch.ones(6, device="meta")), "'value' is on meta"),
         (lambda a: edge_softmax(a, torch.randn(5)), "'logits'"),
         (lambda a: edge_softmax(a, torch.ones(6, dtype=torch.long)), "'logits'"),
     ],

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.nn import FrozenItemGraph
+
+from .graphs import nearest
+
+
+def test_every_edge_weighs_its_modality_over_k():
+    x = {"visual": torch.randn(9, 6), "textual": torch.randn(9, 4)}
+    graph = FrozenItemGraph(k=3, weights={"visual": 0.1, "textual": 0.9})(x)
+    edges = {m: (nearest(v, 3) != 0).float() for m, v in x.items()}
+    assert torch.allclose(graph.to_dense(), (0.1 * edges["visual"] + 0.9 * edges["textual"]) / 3, atol=1e-6)
+    assert torch.allclose(FrozenItemGraph(3)(x).to_dense(), sum(edges.values()) / 6, atol=1e-6)
+
+
+def test_it_has_neither_parameters_nor_gradients():
+    layer = FrozenItemGraph(2)
+    x = torch.randn(5, 3, requires_grad=True)
+    assert list(layer.parameters()) == []
+    assert layer({"visual": x}).value.requires_grad is False
+
+
+def test_bad_input_is_named():
+    assert repr(FrozenItemGraph(2)) == "FrozenItemGraph(k=2, weights=None)"
+    x = {"visual": torch.randn(5, 3)}
+    with pytest.raises(ConfigError, match="k >= 1"):
+        FrozenItemGraph(0)
+    with pytest.raises(ConfigError, match="'textual'"):
+        FrozenItemGraph(2, {"visual": 0.5, "textual": 0.5})(x)
+    with pytest.raises(ConfigError, match="got none"):
+        FrozenItemGraph(2)({})

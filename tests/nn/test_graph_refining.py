@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.nn import GraphRefining
+from mmgraph_robust.sparse import Adjacency
+
+
+@pytest.mark.parametrize("reduce", ["max", "mean"])
+@pytest.mark.parametrize("pruning", [True, False])
+def test_by_hand(reduce, pruning):
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 1, 1]]))
+    a = [torch.tensor([0.3, 0.7, 1.0]), torch.tensor([0.9, 0.1, 1.0])]
+    c = torch.tensor([[1.0, -2.0], [-1.0, -3.0]])
+    products = torch.tensor([[0.3, -1.8], [-0.7, -0.3], [-1.0, -3.0]])
+    expected = products.max(1).values if reduce == "max" else products.mean(1)
+    layer = GraphRefining(reduce, pruning)
+    got = layer(a, c, adj)
+    assert torch.allclose(got, expected.clamp(min=0) if pruning else expected)
+    # As edge_index of (source, target), the source is trusted likewise.
+    assert torch.equal(layer(a, c, torch.tensor([[0, 1, 1], [0, 0, 1]])), got)
+    with pytest.raises(ConfigError, match="'max' or 'mean'"):
+        GraphRefining("sum")
