@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks.objectives import OBJECTIVES, Objective
@@ -67,6 +66,7 @@ class Problem:
         self.objective = objective
         self.radii = threat.radii(features)
         self.allowed = threat.allowed(graph.num_items, graph.device)
+        self._unseen: list[str] = []
 
     def zero(self) -> Features:
         """No change."""
@@ -103,9 +103,18 @@ class Problem:
             raise NonFiniteError(f"the attack's objective became {float(value)}: the model is not finite there")
         if not value.requires_grad:
             return float(value.detach()), self.zero()
-        gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-        return float(value.detach()), {
-            m: torch.zeros_like(leaves[m]) if g is None else g for m, g in zip(leaves, gradients, strict=True)
+        found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        gradients = {m: torch.zeros_like(leaves[m]) if g is None else g for m, g in zip(leaves, found, strict=True)}
+        self._unseen = [m for m, g in gradients.items() if not bool((g * self.allowed).any())]
+        return float(value.detach()), gradients
+
+    def flags(self) -> dict[str, str]:
+        """What the search met that a reader must know."""
+        if not self._unseen or self.model.feature_path == "none":
+            return {}
+        return {
+            "no_gradient": f"the attack met no gradient in {', '.join(self._unseen)}: that the ranking holds there may "
+            "be the attack's blindness and not the model's strength"
         }
 
 
@@ -133,13 +142,16 @@ class Attack:
             progress: Whether to show a progress bar.
 
         Raises:
-            ConfigError: If the threat names a modality that `data` lacks.
+            ConfigError: If the threat names a modality that `data` lacks, or that the model does not read.
             DataError: If the split whose positives the attacker knows is empty.
             BudgetError: If the attack overran its budget.
         """
         started = time.perf_counter()
         features = {m: x.to(model.device) for m, x in features_of(data).items()}
         features_of(data, threat.modalities)
+        if model.modalities:
+            for name in threat.modalities:
+                model.check_modality(name)
         pairs = interactions(data, threat.labels).to(model.device)
         if pairs.size(1) == 0:
             raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
@@ -153,11 +165,12 @@ class Attack:
             # As stored: adding the change to float32 features rounds it.
             delta = {m: perturbed[m] - features[m] for m in threat.modalities}
             for name, change in delta.items():
-                if threat.excess(change, problem.radii[name]) > _TOLERANCE + _rounding(features[name], change):
+                if threat.excess(change, problem.radii[name], features[name]) > _TOLERANCE:
                     raise BudgetError(f"'{type(self).__name__}' overran the budget of modality '{name}'")
             value = problem.value(delta)
         attacked = with_features(data, {m: perturbed[m].to(data["item"][f"x_{m}"].device) for m in threat.modalities})
-        return AttackResult(attacked, delta, clean, value, self._flags(model), time.perf_counter() - started)
+        flags = self._flags(model) | problem.flags()
+        return AttackResult(attacked, delta, clean, value, flags, time.perf_counter() - started)
 
     def objective_for(self, threat: ThreatModel) -> str:
         """The name of the objective under a threat model."""
@@ -187,12 +200,6 @@ class Attack:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
         return f"{type(self).__name__}({arguments})"
-
-
-def _rounding(features: Tensor, delta: Tensor) -> float:
-    # float32 keeps 24 bits: a change much smaller than the feature it is added to is rounded relative to the latter.
-    size = float(delta.norm())
-    return 0.0 if size == 0 else 4e-7 * float(features.norm()) / size
 
 
 @contextmanager

@@ -81,7 +81,9 @@ class BoundaryObjective(Objective):
         u, i = F.embedding(self.user, user), F.embedding(self.item, item)
         margin = (u * (i - F.embedding(rival[self.place], item))).sum(1)
         if self.temperature is None:
-            self.temperature = margin.detach().std().clamp(min=1e-12)
+            # One known positive has no spread.
+            known = margin.detach()
+            self.temperature = known.std().clamp(min=1e-12) if known.numel() > 1 else torch.ones_like(known[0])
         return -(F.softplus(margin / self.temperature) * self.temperature).mean()
 
     def _rivals(self, user: Tensor, item: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class PGD(Attack):
     <https://arxiv.org/abs/1706.06083>`_ (Madry et al., ICLR 2018) on item features:
     :math:`\delta \leftarrow \Pi\big(\delta + \alpha\, \mathrm{steepest}(\nabla_\delta)\big)`.
 
-    The best perturbation of all steps and restarts is kept, so more of either never does worse. The first start is
+    The best perturbation of all steps and restarts is kept, so another restart never does worse. The first start is
     the clean point, later ones are random.
 
     Args:

@@ -19,15 +19,17 @@ class SingleStep(Attack):
     staying as they are. One step understates what an attacker can do: see :class:`PGD`.
 
     Args:
-        objective: What is maximised (default: the literature's, ``"margin"`` over the matrix, ``"bpr"`` per item).
+        objective: What is maximised; ``"auto"`` is the literature's, ``"margin"`` over the matrix, ``"bpr"`` per item.
     """
 
-    def __init__(self, objective: str | None = None) -> None:
-        self.chosen = None if objective is None else check_objective(objective)
+    def __init__(self, objective: str = "auto") -> None:
+        self.objective = objective if objective == "auto" else check_objective(objective)
 
     def objective_for(self, threat: ThreatModel) -> str:
         """The chosen objective, or the literature's for the scope."""
-        return self.chosen or ("margin" if threat.scope == "matrix" else "bpr")
+        if self.objective != "auto":
+            return self.objective
+        return "margin" if threat.scope == "matrix" else "bpr"
 
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """One step of the full budget."""

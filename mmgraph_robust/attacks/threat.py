@@ -110,12 +110,20 @@ class ThreatModel:
         size = self._norm(delta)
         return torch.where(size > radius, delta * (radius / size.clamp(min=torch.finfo(delta.dtype).tiny)), delta)
 
-    def excess(self, delta: Tensor, radius: Tensor) -> float:
-        """By how much the budget is overrun, relative to the largest radius (0 if it is held)."""
-        delta = delta.double()
+    def excess(self, delta: Tensor, radius: Tensor, features: Tensor | None = None) -> float:
+        """By how much a row (or the matrix) overruns its own budget at most, as a part of it (0 if all hold theirs).
+
+        Args:
+            delta: ``[num_items, dim]`` change.
+            radius: Budgets of :meth:`radii`.
+            features: What `delta` was added to. float32 rounds a sum to 24 bits of its size; so much is no overrun.
+        """
+        delta, radius = delta.double(), radius.double()
         size = delta.abs().amax(1, keepdim=True) if self.norm == "linf" else self._norm(delta)
-        scale = max(float(radius.max()), torch.finfo(torch.float32).tiny)
-        return max(0.0, float((size - radius.double()).max()) / scale)
+        if features is not None:
+            size = size - 4e-7 * (features.abs().amax(1, keepdim=True) if self.norm == "linf" else self._norm(features))
+        over = (size - radius) / radius.clamp(min=torch.finfo(torch.float32).tiny)
+        return max(0.0, float(over.max())) if over.numel() else 0.0
 
     def _norm(self, x: Tensor) -> Tensor:
         # In float64: millions of squares added up in float32 miss the budget's last digits.

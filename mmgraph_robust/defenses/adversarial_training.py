@@ -24,9 +24,11 @@ class AdversarialTraining(Defense):
 
     .. math::
         \mathcal L(X) + \lambda\, \mathcal L(X + \Delta), \qquad
-        \Delta = \Pi_{\rho}\big(\nabla_X \mathcal L\big) \text{ taken as constant}
+        \Delta_i = \rho\, \Vert x_i \Vert_2\, \frac{\nabla_{x_i} \mathcal L}{\Vert \nabla_{x_i} \mathcal L \Vert_2}
+        \text{ taken as constant}
 
-    With one step the gradient comes from the training step's own forward pass.
+    Several steps are projected gradient ascent. With one, as in the formula, the gradient comes from the training
+    step's own forward pass.
 
     Args:
         weight: Weight :math:`\lambda` of the loss on the perturbed features.

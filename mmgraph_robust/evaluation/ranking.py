@@ -50,16 +50,16 @@ class Evaluator:
         self.metrics = list(metrics)
         self.split = split
         num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
-        self.pairs = interactions(data, split)
+        self.pairs = interactions(data, split).cpu()
         if self.pairs.size(1) == 0:
             raise DataError(f"the {split} split is empty: nothing can be evaluated on it; make one with 'random_split'")
         self.relevant = Adjacency.from_edge_index(self.pairs, num_rows=num_users, num_cols=num_items)
         if split == "train":
             seen = self.pairs[:, :0]
         else:
-            seen = interactions(data, "train")
+            seen = interactions(data, "train").cpu()
             if split == "test" and mask_validation:
-                seen = torch.cat([seen, interactions(data, "val")], dim=1)
+                seen = torch.cat([seen, interactions(data, "val").cpu()], dim=1)
         self.seen = Adjacency.from_edge_index(seen, num_rows=num_users, num_cols=num_items)
         self.num_relevant = self.relevant.degree()
         self.users = self.num_relevant.nonzero().flatten()

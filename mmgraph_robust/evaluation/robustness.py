@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,9 +11,11 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks import PGD, Attack, ThreatModel
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.errors import DataError
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
+from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
+
+_LOG = logging.getLogger(__name__)
 
 
 def robustness(
@@ -60,6 +63,11 @@ def robustness(
                 **threat.describe(),
                 "seconds": outcome.seconds,
                 "flags": outcome.flags,
+                "objective": {
+                    "name": attack.objective_for(threat),
+                    "clean": outcome.clean_objective,
+                    "attacked": outcome.objective,
+                },
                 "metrics": evaluator(embeddings),
                 "margins": evaluator.margins(embeddings),
             }
@@ -91,19 +99,20 @@ def find_sensitive(
 
     Returns:
         ``by_margin`` and ``by_metric``, with the numbers under ``margin_decline`` and ``metric_decline``; None for a
-        model whose score no feature reaches.
+        model that reads no features, or whose metric is zero on the clean data, so that nothing can be lost.
 
     Raises:
-        DataError: If the metric is zero on the clean data, so that nothing can be lost.
+        ConfigError: If the metric is unknown.
     """
+    cutoff = cutoff_of(metric)
     if not model.modalities:
         return None
-    cutoff = int(metric.partition("@")[2])
     attacks = [(attack or PGD(steps=10), ThreatModel([m], budget, labels="val")) for m in model.modalities]
     outcome = robustness(model, data, attacks, split="val", k=[cutoff], seed=seed, progress=False)
     clean = outcome["clean"]
     if clean["metrics"][metric] == 0:
-        raise DataError(f"{metric} is 0 on the validation split: train the model before looking for its weakness")
+        _LOG.warning("%s is 0 on the validation split: no modality can be told sensitive", metric)
+        return None
     by_margin, by_metric = {}, {}
     for modality, entry in zip(model.modalities, outcome["attacks"], strict=True):
         # A model of one's own may not have a channel for every modality that it reads.

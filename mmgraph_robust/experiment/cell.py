@@ -67,9 +67,9 @@ def run_cell(
     config: RunConfig, cell: Cell, folder: RunFolder, data: HeteroData, device: str, progress: bool
 ) -> dict[str, Any]:
     """Trains (or goes on training), attacks, and writes the model and the result entry."""
-    defense = _build_defense(cell, folder)
+    defense = _build_defense(config, cell, folder)
     model, history = _train(config, cell, folder, data, defense, device, progress)
-    save_model(model, folder.model(cell))
+    save_model(model, folder.model(cell), data)
     evaluation = config.evaluation
     outcome = robustness(
         model,
@@ -96,7 +96,7 @@ def run_cell(
             "evaluation": evaluation.model_dump(),
             "data": config.describe()["data"],
         },
-        "provenance": provenance(data),
+        "provenance": provenance(data, device),
         "training": {
             "epochs": history.epochs,
             "best_epoch": history.best_epoch,
@@ -132,15 +132,20 @@ def _train(
     return model, history
 
 
-def _build_defense(cell: Cell, folder: RunFolder) -> Defense | None:
+def _build_defense(config: RunConfig, cell: Cell, folder: RunFolder) -> Defense | None:
     if cell.defense.name == "none":
         return None
     arguments = dict(cell.defense.arguments)
     if arguments.get("sensitive") == "auto":
-        undefended = Cell(cell.model, Component("none", "none", {}, {}), cell.seed)
+        undefended = Cell(cell.model, config.undefended, cell.seed)
+        if not folder.entry(undefended).exists():
+            raise ConfigError(f"sensitive = 'auto' looks at {undefended.key}, which failed")
         found = read_json(folder.entry(undefended))["sensitive"]
         if found is None:
-            raise ConfigError(f"'{cell.model.name}' reads no item features: there is nothing to balance")
+            raise ConfigError(
+                f"no sensitive modality was found for '{cell.model.label}' (its metric is 0 on the validation split, "
+                f"or it reads no features): name one as defenses.{cell.defense.label}.sensitive"
+            )
         # What costs quality, rather than what costs margin: a margin may fall far without a rank changing.
         arguments["sensitive"] = found["by_metric"]
     defense: Defense = getattr(defenses, cell.defense.name)(**arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack, ThreatModel
-from mmgraph_robust.data import modalities, write_mmrec
+from mmgraph_robust.data import DataWarning, modalities, write_mmrec
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation import evaluate
 from mmgraph_robust.experiment.config import RunConfig, apply_overrides, components
 from mmgraph_robust.experiment.schema import check_arguments
-from mmgraph_robust.training import fit, load_model, save_model
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.training import fit, load_model, save_model, trained_on
 from mmgraph_robust.typing import Split
 
 _SPLITS = ("train", "val", "test")
@@ -76,7 +78,7 @@ def train_one(
     plugged = None if defense == "none" else getattr(defenses, defense)(**config.defenses[0].arguments)
     checkpoint = out.with_suffix(".checkpoint.pt")
     fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **config.training)
-    save_model(victim, out)
+    save_model(victim, out, data)
     checkpoint.unlink(missing_ok=True)
     return evaluate(victim, data)
 
@@ -85,7 +87,8 @@ def evaluate_one(path: Path, source: str, split: str, k: Sequence[int], mask_val
     """Metrics of a saved model on one split."""
     if split not in _SPLITS:
         raise ConfigError(unknown_name("split", split, _SPLITS))
-    return evaluate(load_model(path), load_data(source), cast(Split, split), k, mask_validation=mask_validation)
+    model, data = _open(path, source)
+    return evaluate(model, data, cast(Split, split), k, mask_validation=mask_validation)
 
 
 def attack_one(
@@ -117,7 +120,9 @@ def attack_one(
     if name not in known:
         raise ConfigError(unknown_name("attack", name, known))
     attack: Attack = known[name](**check_arguments(known[name], sections["attack"], f"attack.{name}"))
-    data = load_data(source)
+    if out is not None and out.resolve() == Path(source).resolve():
+        raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
+    model, data = _open(path, source)
     values = {"modalities": list(chosen or modalities(data)), "budget": budget, "scope": scope} | sections["threat"]
     threat = ThreatModel(**check_arguments(ThreatModel, values, "threat"))
     model = load_model(path)
@@ -125,6 +130,16 @@ def attack_one(
     if out is not None:
         write_mmrec(result.data, out)
     return Attacked(evaluate(model, data), evaluate(model, result.data), result.flags)
+
+
+def _open(path: Path, source: str) -> tuple[Recommender, HeteroData]:
+    model, data = load_model(path), load_data(source)
+    if not trained_on(path, data):
+        warnings.warn(
+            f"{path} was trained on other interactions than those of {source}: ids may mean something else, and what "
+            "is to be found may have been trained on", DataWarning, stacklevel=2
+        )  # fmt: skip
+    return model, data
 
 
 def _sections(overrides: Sequence[str], known: Sequence[str]) -> dict[str, dict[str, Any]]:

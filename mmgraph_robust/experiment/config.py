@@ -14,13 +14,14 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack, ThreatModel
-from mmgraph_robust.data import read_mmrec, synthetic
+from mmgraph_robust.data import modalities, read_mmrec, synthetic
 from mmgraph_robust.defenses import Defense
-from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
+from mmgraph_robust.evaluation import Evaluator
 from mmgraph_robust.experiment.schema import Strict, check_arguments, parse
 from mmgraph_robust.metrics import METRICS
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.training import fit
+from mmgraph_robust.training import check_settings, fit
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,6 +63,8 @@ class _AttackPlan(Strict):
     budgets: list[float] = [0.05]
     scopes: list[Literal["item", "matrix"]] = ["item"]
     norm: Literal["l2", "linf"] = "l2"
+    relative: bool = True
+    labels: Literal["train", "val", "test"] = "test"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class RunConfig:
         self.evaluation = file.evaluation
         _check_metric(self.evaluation)
         self.data = self._data(file.data)
-        self.training = check_arguments(fit, file.training, "training", _GIVEN_TO_FIT)
+        self.training = _check_training(file.training, "training")
         known = components(models, Recommender)
         self.models = [self._component("models", entry, known, _GIVEN_TO_MODEL) for entry in file.models]
         known = components(defenses, Defense)
@@ -109,32 +112,56 @@ class RunConfig:
             if twice:
                 raise ConfigError(f"{kind}: {twice} occur twice; give each a 'label' of its own")
         self.attacks = [self._attack(entry) for entry in file.attacks]
+        _check_keys(self.models, self.defenses, self.seeds)
         auto = [d.label for d in self.defenses if d.arguments.get("sensitive") == "auto"]
-        if auto and "none" not in [d.label for d in self.defenses]:
+        if auto and "none" not in [d.name for d in self.defenses]:
             raise ConfigError(
                 f"defenses.{auto[0]}: sensitive = 'auto' looks at the undefended model: add a defense named 'none'"
             )
 
-    def build_data(self) -> HeteroData:
-        """Reads or makes the data set."""
-        return FORMATS[self.data["format"]](**{k: v for k, v in self.data.items() if k != "format"})
+    @property
+    def undefended(self) -> Component:
+        """The defense named ``"none"``."""
+        return next(d for d in self.defenses if d.name == "none")
 
-    def build_attacks(self, modalities: Sequence[str]) -> list[tuple[Attack, ThreatModel]]:
+    def build_data(self) -> HeteroData:
+        """Reads or makes the data set, and sees that everything fits it: before hours of training, not after.
+
+        Raises:
+            ConfigError: If a model cannot be built for the data, or a modality is named that they lack.
+            DataError: If the data cannot be read, or the test split is empty.
+        """
+        data = FORMATS[self.data["format"]](**{k: v for k, v in self.data.items() if k != "format"})
+        known = list(modalities(data))
+        for defense in self.defenses:
+            sensitive = defense.arguments.get("sensitive", "auto")
+            for name in defense.arguments.get("modalities") or ([] if sensitive == "auto" else [sensitive]):
+                if name not in known:
+                    raise ConfigError(f"defenses.{defense.label}: {unknown_name('modality', name, known)}")
+        for model in self.models:
+            try:
+                getattr(models, model.name).from_data(data, **model.arguments)
+            except MMGraphError as error:
+                raise type(error)(f"models.{model.label}: {error}") from None
+        Evaluator(data, "test", self.evaluation.k)
+        return data
+
+    def build_attacks(self, names: Sequence[str]) -> list[tuple[Attack, ThreatModel]]:
         """Every attack under every one of its threat models.
 
         Args:
-            modalities: The modalities of the data set.
+            names: The modalities of the data set.
         """
         known = components(attacks, Attack)
         result = []
         for component, plan in self.attacks:
-            sets = [[m] for m in modalities] if "each" in plan.modalities else []
-            if "all" in plan.modalities and (len(modalities) > 1 or not sets):
-                sets.append(list(modalities))
+            sets = [[m] for m in names] if "each" in plan.modalities else []
+            if "all" in plan.modalities and (len(names) > 1 or not sets):
+                sets.append(list(names))
             for scope in plan.scopes:
-                for chosen in sets if modalities else []:
+                for chosen in sets if names else []:
                     for budget in plan.budgets:
-                        threat = ThreatModel(chosen, budget, scope, plan.norm)
+                        threat = ThreatModel(chosen, budget, scope, plan.norm, plan.relative, labels=plan.labels)
                         result.append((known[component.name](**component.arguments), threat))
         return result
 
@@ -173,8 +200,13 @@ class RunConfig:
                 f"{kind}: {unknown_name('name', name, [*known, *(['none'] if kind == 'defenses' else [])])}"
             )
         checked = check_arguments(known[name], arguments, f"{kind}.{name}", skip)
+        if kind == "defenses":
+            try:
+                known[name](**checked)
+            except MMGraphError as error:
+                raise type(error)(f"{kind}.{label}: {error}") from None
         if training:
-            merged = check_arguments(fit, self.training | training, f"{kind}.{name}.training", _GIVEN_TO_FIT)
+            merged = _check_training(self.training | training, f"{kind}.{name}.training")
             training = {key: merged[key] for key in training}
         return Component(name, label, checked, training)
 
@@ -190,8 +222,12 @@ class RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{error} (of the threat: {', '.join(sorted(keys))})") from None
         plan = parse(_AttackPlan, {k: v for k, v in arguments.items() if k in keys}, f"attacks.{name}")
-        for budget in plan.budgets:
-            ThreatModel(["any"], budget)
+        try:
+            known[name](**checked)
+            for budget in plan.budgets:
+                ThreatModel(["any"], budget)
+        except MMGraphError as error:
+            raise type(error)(f"attacks.{name}: {error}") from None
         return Component(name, label, checked, {}), plan
 
 
@@ -271,7 +307,27 @@ def _describe(component: Component) -> dict[str, Any]:
     return described
 
 
+def _check_training(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    checked = check_arguments(fit, values, where, _GIVEN_TO_FIT)
+    try:
+        check_settings(**checked)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return checked
+
+
+def _check_keys(models: Sequence[Component], defenses: Sequence[Component], seeds: Sequence[int]) -> None:
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ConfigError(f"seeds: expects different whole numbers >= 0 (got {list(seeds)})")
+    keys = [f"{m.label}-{d.label}" for m in models for d in defenses]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ConfigError(f"models and defenses: two of them would share the file names {twice}; choose other labels")
+
+
 def _check_metric(evaluation: EvaluationConfig) -> None:
+    if not evaluation.k or min(evaluation.k) < 1:
+        raise ConfigError(f"evaluation.k: expects whole numbers >= 1 (got {evaluation.k})")
     known = [f"{name}@{k}" for name in METRICS for k in evaluation.k]
     if evaluation.metric not in known:
         raise ConfigError(f"evaluation.metric: {unknown_name('metric', evaluation.metric, known)}")

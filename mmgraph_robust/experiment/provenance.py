@@ -19,13 +19,14 @@ from mmgraph_robust.version import __version__
 _PACKAGES = ("torch", "torch-geometric", "numpy")
 
 
-def provenance(data: HeteroData) -> dict[str, str]:
-    """Hashes of the data, versions, commit, machine and time, as plain strings."""
+def provenance(data: HeteroData, device: str) -> dict[str, str]:
+    """Hashes of the data, versions, commit, device, machine and time, as plain strings."""
     result = {
         "version": __version__,
-        "commit": _commit(),
+        "commit": _COMMIT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),
+        "device": device,
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "data_hash": data_hash(data),
         "feature_hash": hash_tensors(**features(data)),
@@ -49,3 +50,7 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + (" with uncommitted changes" if changed else "")
+
+
+# Read once, with the code: the checkout may move on while a long run goes on with what it imported.
+_COMMIT = _commit()

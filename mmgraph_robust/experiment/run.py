@@ -6,16 +6,19 @@ import logging
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch_geometric.data import HeteroData
 
 from mmgraph_robust import models
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment.cell import Cell, RunFolder, run_cell
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.reporting import full, headline, read_entries, save_figures, to_csv, to_markdown, write_page
+from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import keep_freed_memory, read_json, write_json, write_text
 
 _LOG = logging.getLogger(__name__)
@@ -48,7 +51,8 @@ def run(
         The result entries.
 
     Raises:
-        ConfigError: If the folder belongs to another configuration.
+        ConfigError: If the folder belongs to another configuration, or to data that have changed since.
+        MMGraphError: If cells failed, once all the others are done and reported; the message names them.
     """
     if jobs < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'run' expects jobs and threads >= 1 (got {jobs} and {threads})")
@@ -57,14 +61,14 @@ def run(
     groups = list(_groups(config))
     total = sum(len(group) for group in groups)
     done = sum(root.entry(cell).exists() for group in groups for cell in group)
+    failed: list[str] = []
     _LOG.info("%s: %d cells, %d of them done already, into %s", config.name, total, done, root.root)
     if jobs == 1:
         if threads is not None:
             torch.set_num_threads(threads)
         for group in groups:
-            for line in _run_group(described, group, root, device, progress):
-                done += 1
-                _LOG.info("[%d/%d] %s", done, total, line)
+            for outcome in _run_group(described, group, root, device, progress):
+                done += _tell(outcome, done, total, failed)
     else:
         share = threads or max(1, torch.get_num_threads() // jobs)
         # Fresh processes: forking one that has used torch's thread pool can hang.
@@ -72,10 +76,14 @@ def run(
         with ProcessPoolExecutor(jobs, context, _start_worker, (share,)) as pool:
             futures = [pool.submit(_collect_group, described, group, root, device) for group in groups]
             for future in as_completed(futures):
-                for line in future.result():
-                    done += 1
-                    _LOG.info("[%d/%d] %s", done, total, line)
-    return report(root.root, config.evaluation.metric)
+                for outcome in future.result():
+                    done += _tell(outcome, done, total, failed)
+    if failed and not done:
+        raise MMGraphError("; ".join(failed))
+    entries = report(root.root, config.evaluation.metric)
+    if failed:
+        raise MMGraphError(f"{len(failed)} of {total} cells failed, the others are reported: {'; '.join(failed)}")
+    return entries
 
 
 def report(folder: str | Path, metric: str = "recall@20") -> list[dict[str, Any]]:
@@ -125,21 +133,54 @@ def _groups(config: RunConfig) -> Iterator[list[Cell]]:
             yield [Cell(model, d, seed) for d in defenses if d.name == "none" or not immune]
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    key: str
+    text: str
+    failed: bool = False
+
+
+def _tell(outcome: _Outcome, done: int, total: int, failed: list[str]) -> int:
+    if outcome.failed:
+        failed.append(f"{outcome.key}: {outcome.text}")
+        _LOG.error("%s failed: %s", outcome.key, outcome.text)
+        return 0
+    _LOG.info("[%d/%d] %s: %s", done + 1, total, outcome.key, outcome.text)
+    return 1
+
+
 def _run_group(
     described: dict[str, Any], group: list[Cell], folder: RunFolder, device: str, progress: bool
-) -> Iterator[str]:
+) -> Iterator[_Outcome]:
     config = RunConfig(described)
     missing = [cell for cell in group if not folder.entry(cell).exists()]
-    data = config.build_data() if missing else None
+    if not missing:
+        return
+    data = config.build_data()
+    _check_same_data(folder, data)
     for cell in missing:
-        entry = run_cell(config, cell, folder, data, device, progress)
+        try:
+            entry = run_cell(config, cell, folder, data, device, progress)
+        except MMGraphError as error:
+            # What one model cannot do must not cost the results of the others.
+            yield _Outcome(cell.key, f"{type(error).__name__}: {error}", failed=True)
+            continue
         metric = config.evaluation.metric
         value, training = entry["clean"]["metrics"][metric], entry["training"]
-        yield f"{cell.key}: {metric} {value:.4f}, {training['epochs']} epochs, {training['seconds']:.0f} s"
+        yield _Outcome(cell.key, f"{metric} {value:.4f}, {training['epochs']} epochs, {training['seconds']:.0f} s")
 
 
-def _collect_group(described: dict[str, Any], group: list[Cell], folder: RunFolder, device: str) -> list[str]:
+def _collect_group(described: dict[str, Any], group: list[Cell], folder: RunFolder, device: str) -> list[_Outcome]:
     return list(_run_group(described, group, folder, device, progress=False))
+
+
+def _check_same_data(folder: RunFolder, data: HeteroData) -> None:
+    for path in sorted((folder.root / "entries").glob("*.json")):
+        if read_json(path)["provenance"].get("data_hash") not in (None, data_hash(data)):
+            raise ConfigError(
+                f"{path} was made from other data than those that are there now: "
+                "results must not be mixed; choose another folder, or delete this one"
+            )
 
 
 def _start_worker(threads: int) -> None:

@@ -1,6 +1,6 @@
 """Ranking metrics and robustness measures."""
 
 from mmgraph_robust.metrics.margins import score_margins
-from mmgraph_robust.metrics.ranking import METRICS, hits, rank_items, ranking_metrics
+from mmgraph_robust.metrics.ranking import METRICS, cutoff_of, hits, rank_items, ranking_metrics
 
-__all__ = ["METRICS", "hits", "rank_items", "ranking_metrics", "score_margins"]
+__all__ = ["METRICS", "cutoff_of", "hits", "rank_items", "ranking_metrics", "score_margins"]

@@ -17,6 +17,20 @@ METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 _BLOCK_ELEMENTS = 1 << 24
 
 
+def cutoff_of(metric: str) -> int:
+    """The cut-off of a metric's full name: 20 of ``"recall@20"``.
+
+    Raises:
+        ConfigError: If there is no such metric.
+    """
+    name, _, cutoff = metric.partition("@")
+    if name not in METRICS:
+        raise ConfigError(unknown_name("metric", name, METRICS))
+    if not cutoff.isdigit() or int(cutoff) < 1:
+        raise ConfigError(f"a metric's full name has a cut-off, such as 'recall@20' (got '{metric}')")
+    return int(cutoff)
+
+
 def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: int) -> Tensor:
     """The top `k` items of each user by inner product, without those that she has seen.
 

@@ -25,7 +25,8 @@ from mmgraph_robust.utils import child_generator
 class Recommender(torch.nn.Module):
     """Base of all models: item features and a graph in, embeddings by channel out.
 
-    A subclass writes :meth:`reset_parameters`, :meth:`forward` and, where it has one, :meth:`regularization`.
+    A subclass writes :meth:`forward`, ``_reset(generator)``, which draws the initial parameters, and, where it has one,
+    :meth:`regularization`. Its constructor ends with :meth:`reset_parameters`.
     :meth:`forward` is a pure function of features, graph and parameters: nothing is cached between calls, so whoever
     hands in other features gets other scores.
 
@@ -48,10 +49,8 @@ class Recommender(torch.nn.Module):
         model = super().__new__(cls)
         # Copying and unpickling make an empty object first and fill it themselves.
         if args or kwargs:
-            bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
-            bound.apply_defaults()
             # Past torch's own __setattr__, which wants its __init__ to have run.
-            object.__setattr__(model, "config", {k: v for k, v in bound.arguments.items() if k != "self"})
+            object.__setattr__(model, "config", _named_arguments(cls, model, args, kwargs))
         return model
 
     def __init__(self, num_users: int, num_items: int, feature_dims: dict[str, int], *, seed: int = 0) -> None:
@@ -146,3 +145,27 @@ class Recommender(torch.nn.Module):
         """Raises ConfigError if the model does not read the modality `name`."""
         if name not in self.feature_dims:
             raise ConfigError(unknown_name("modality", name, self.feature_dims))
+
+
+def _named_arguments(cls: type, model: Recommender, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor by name; what it takes as ``*args, **kwargs`` is its base's to name."""
+    result: dict[str, Any] = {}
+    for kind in cls.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        signature = inspect.signature(vars(kind)["__init__"])
+        bound = signature.bind(model, *args, **kwargs)
+        bound.apply_defaults()
+        given = dict(list(bound.arguments.items())[1:])
+        parameters = list(signature.parameters.values())
+        rest = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        args, kwargs = (), {}
+        for parameter in rest:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args = given.pop(parameter.name)
+            else:
+                kwargs = given.pop(parameter.name)
+        result |= given
+        if not rest:
+            break
+    return result

@@ -44,7 +44,8 @@ class MMGCN(Recommender):
 
     Source: the equations of the official code, with these deliberate differences: preferences and ids are
     trained (there they are plain tensors that never move), `combine` and `num_layers` are honoured, all preferences
-    enter the regulariser (there those of one modality), and scores are computed anew after every step.
+    enter the regulariser (there those of one modality), the maps :math:`G_l` start from torch's uniform default (there
+    Xavier-normal), and scores are computed anew after every step.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class VBPR(Recommender):
     .. math::
         s(u, i) = \langle p_u, q_i \rangle + \sum_m \langle r_u, W_m x^m_i \rangle
 
-    Linear in each modality, hence the one backbone with an exact robustness certificate.
+    The score is linear in each modality.
 
     Args:
         num_users: Number of users.

@@ -22,7 +22,7 @@ class GraphRefining(torch.nn.Module):
         w_{ij} = \mathrm{relu}\big(\max_m \alpha^m_{ij} c_{jm}\big)
 
     Args:
-        reduce: ``"max"`` (with confidences), or ``"mean"`` over the modalities.
+        reduce: ``"max"`` or ``"mean"`` of the weighed affinities over the modalities.
         pruning: Whether negative weights are cut off by the ReLU (the paper's hard pruning).
 
     Shapes:

@@ -266,27 +266,32 @@ def _non_finite(value: object, path: str) -> Iterable[str]:
 def labelled_attacks(attacks: Sequence[Entry]) -> list[tuple[Setting, Entry]]:
     """The attacks of an entry with their settings.
 
-    Where one attack was run with different arguments, its name gets those that differ: ``PGD (steps=50)``.
+    Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``.
 
     Args:
         attacks: The entry's attacks.
     """
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for attack in attacks:
-        kinds.setdefault(attack["attack"], []).append(attack.get("arguments") or {})
+        kinds.setdefault(attack["attack"], []).append(_arguments(attack))
     varying = {
         name: sorted({key for one in kind for key in one if any(other.get(key) != one[key] for other in kind)})
         for name, kind in kinds.items()
     }
     result = []
     for attack in attacks:
-        arguments = attack.get("arguments") or {}
+        arguments = _arguments(attack)
         variant = ", ".join(f"{key}={arguments.get(key)}" for key in varying[attack["attack"]])
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
         # Which modality is named first says nothing, and must not make two rows of one.
         modalities = tuple(sorted(attack["modalities"]))
         result.append((Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"])), attack))
     return result
+
+
+def _arguments(attack: Entry) -> dict[str, Any]:
+    threat = {key: attack[key] for key in ("relative", "labels", "items") if key in attack}
+    return dict(attack.get("arguments") or {}) | threat
 
 
 def best_validation(training: Mapping[str, Any]) -> Any:
@@ -341,13 +346,18 @@ def summarize(entries: Sequence[Entry]) -> list[Row]:
         entries: Result entries, each data set, model, defense and seed once.
 
     Raises:
-        CheckpointError: If an entry is incomplete, occurs twice, or contradicts another seed's ``feature_path``.
+        CheckpointError: If an entry is incomplete, occurs twice, contradicts another seed's ``feature_path``, or comes
+            from other data than the rest of its data set.
     """
     groups: dict[tuple[str, str, str], list[Entry]] = {}
     seen: set[tuple[str, str, str, int]] = set()
+    hashes: dict[str, str] = {}
     for entry in entries:
         check_entry(entry)
         identity = _identity(entry)
+        made_from = entry["provenance"].get("data_hash")
+        if made_from is not None and hashes.setdefault(entry["dataset"], made_from) != made_from:
+            raise CheckpointError(f"{identity} was made from other data than the results before it: keep them apart")
         if identity in seen:
             raise CheckpointError(f"two result entries for {identity}: one seed must not count twice; remove one")
         seen.add(identity)

@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data import Graph, TripleLoader, with_features
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.errors import MMGraphError
-from mmgraph_robust.models import Recommender
+from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
 
 
@@ -27,9 +27,11 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
         uses_graph: Whether messages on the user-item graph should reach the scores.
 
     Raises:
-        ConformanceError: If the score is not the sum of its channels, features are changed or cached, two forward
-            passes differ, a parameter never moves, or an edge direction carries no messages.
+        ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`, features
+            are changed or cached, two forward passes differ, the seed does not fix the initial parameters, a parameter
+            never moves, or an edge direction carries no messages.
     """
+    _check_seed(model)
     model = copy.deepcopy(model)
     graph = Graph.from_data(data).to(model.device)
     features = model.features(data)
@@ -37,13 +39,10 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     model.eval()
     with torch.no_grad():
         first = model(features, graph)
+        _require(isinstance(first, Embeddings), f"'forward' returns {type(first).__name__}, not Embeddings")
+        sizes = first.num_users, first.num_items
+        _require(sizes == (model.num_users, model.num_items), f"embeddings of {sizes[0]} users and {sizes[1]} items")
         user, item = first.concatenated()
-        users = torch.arange(model.num_users, device=model.device).repeat_interleave(model.num_items)
-        items = torch.arange(model.num_items, device=model.device).repeat(model.num_users)
-        _require(
-            torch.allclose(first.scores(users, items), (user @ item.t()).flatten(), atol=1e-5),
-            "the score is not the sum of its channels",
-        )
         again = model(features, graph).concatenated()
         _require(torch.equal(user, again[0]) and torch.equal(item, again[1]), "two forward passes differ in eval mode")
         _require(all(torch.equal(x, before[m]) for m, x in features.items()), "the forward pass changed the features")
@@ -58,6 +57,12 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
         if uses_graph:
             _check_directions(model, graph)
     _check_training(model, graph)
+
+
+def _check_seed(model: Recommender) -> None:
+    first, second = (type(model)(**model.config).state_dict() for _ in range(2))
+    drawn = [name for name, value in first.items() if not torch.equal(value, second[name])]
+    _require(not drawn, f"one seed gives different initial parameters: {drawn}; draw them in '_reset'")
 
 
 def _check_directions(model: Recommender, graph: Graph) -> None:

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from mmgraph_robust import models
+from mmgraph_robust.data.schema import interactions
 from mmgraph_robust.errors import CheckpointError, unknown_name
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.utils import atomic_write, hash_tensors
+from mmgraph_robust.utils import atomic_write, hash_json, hash_tensors
 
 _MAGIC = b"mmgraph_robust checkpoint 1 "
 
@@ -49,19 +52,21 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def save_model(model: Recommender, path: str | Path) -> None:
+def save_model(model: Recommender, path: str | Path, data: HeteroData | None = None) -> None:
     """Writes a trained model: its weights as safetensors, its class and arguments beside them.
 
     Args:
         model: A model of this library, or of a class registered in :mod:`mmgraph_robust.models`.
         path: The file, by custom ``*.safetensors``.
+        data: What it was trained on; the hash of its training interactions is kept, see :func:`trained_on`.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
         "class": type(model).__name__,
         "config": json.dumps(model.config),
-        "sha256": hash_tensors(**weights),
+        "trained_on": "" if data is None else _training_hash(data),
     }
+    metadata["sha256"] = _checksum(weights, metadata)
     with atomic_write(path) as file:
         file.write(save(weights, metadata))
 
@@ -72,16 +77,7 @@ def load_model(path: str | Path) -> Recommender:
     Raises:
         CheckpointError: If the file is missing, foreign or damaged.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the model {path}: {error}") from error
-    if not {"class", "config", "sha256"} <= set(metadata):
-        raise CheckpointError(f"{path} holds weights, but not the class and arguments of a model of this library")
-    if hash_tensors(**weights) != metadata["sha256"]:
-        raise CheckpointError(f"{path} is damaged (its checksum differs)")
+    weights, metadata = _read(path)
     known = {name: getattr(models, name) for name in models.__all__}
     kind = known.get(metadata["class"])
     if not (isinstance(kind, type) and issubclass(kind, Recommender)):
@@ -89,3 +85,37 @@ def load_model(path: str | Path) -> Recommender:
     model = kind(**json.loads(metadata["config"]))
     model.load_state_dict(weights)
     return model
+
+
+def trained_on(path: str | Path, data: HeteroData) -> bool:
+    """Whether a saved model was trained on the training interactions of `data`, whatever its features.
+
+    True as well where the file does not say what the model was trained on.
+
+    Raises:
+        CheckpointError: If the file is missing, foreign or damaged.
+    """
+    return _read(path)[1]["trained_on"] in ("", _training_hash(data))
+
+
+def _training_hash(data: HeteroData) -> str:
+    sizes = torch.tensor([int(data["user"].num_nodes), int(data["item"].num_nodes)])
+    return hash_tensors(sizes=sizes, train=interactions(data, "train"))
+
+
+def _checksum(weights: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    return hash_json([hash_tensors(**weights), *(metadata[key] for key in ("class", "config", "trained_on"))])
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the model {path}: {error}") from error
+    if not {"class", "config", "trained_on", "sha256"} <= set(metadata):
+        raise CheckpointError(f"{path} holds weights, but not the class and arguments of a model of this library")
+    if _checksum(weights, metadata) != metadata["sha256"]:
+        raise CheckpointError(f"{path} is damaged (its checksum differs)")
+    return weights, metadata

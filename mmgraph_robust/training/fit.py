@@ -18,9 +18,9 @@ from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions
 from mmgraph_robust.data.validate import validate
 from mmgraph_robust.defenses import Defense, Step
-from mmgraph_robust.errors import CheckpointError, ConfigError, unknown_name
+from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
-from mmgraph_robust.metrics import METRICS
+from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training.checkpoint import load_checkpoint, save_checkpoint
 from mmgraph_robust.training.guards import check_gradients, check_loss
@@ -108,11 +108,10 @@ def fit(
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
         CheckpointError: If the checkpoint is damaged or was made with other settings or data.
     """
-    _check_arguments(
-        max_epochs=max_epochs, batch_size=batch_size, patience=patience, eval_every=eval_every,
-        checkpoint_every=checkpoint_every, learning_rate=learning_rate,
+    cutoff = check_settings(
+        max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
+        patience=patience, eval_every=eval_every, monitor=monitor, checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    cutoff = _cutoff(monitor)
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
     graph = Graph.from_data(data).to(model.device)
@@ -129,6 +128,9 @@ def fit(
         key = hash_json([*settings, model.config, defense.describe() if defense else None, data_hash(data)])
         if Path(checkpoint).exists():
             best = _resume(Path(checkpoint), key, model, optimizer, history, defense)
+            # Patience may be another than when the checkpoint was written.
+            last = max((int(r["epoch"]) for r in history.records if monitor in r), default=-1)
+            history.stopped_early = last - history.best_epoch >= patience
     bar = tqdm(
         total=max_epochs * len(loader), initial=history.epochs * len(loader), disable=not progress,
         desc=type(model).__name__, unit="step", mininterval=0.5, dynamic_ncols=True,
@@ -154,6 +156,36 @@ def fit(
                 _store(Path(checkpoint), key, model, optimizer, history, best, defense)
     model.load_state_dict(best)
     return history
+
+
+def check_settings(
+    *,
+    max_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    patience: int,
+    eval_every: int,
+    monitor: str,
+    checkpoint_every: int = 1,
+) -> int:
+    """Checks the settings of :func:`fit`, and returns the cut-off of the monitored metric.
+
+    Raises:
+        ConfigError: If one is out of range.
+    """
+    counts = {
+        "max_epochs": max_epochs, "batch_size": batch_size, "patience": patience, "eval_every": eval_every,
+        "checkpoint_every": checkpoint_every,
+    }  # fmt: skip
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"'fit' expects {name} >= 1 (got {count})")
+    if not 0 < learning_rate < float("inf"):
+        raise ConfigError(f"'fit' expects a finite learning_rate > 0 (got {learning_rate})")
+    if not 0 <= weight_decay < float("inf"):
+        raise ConfigError(f"'fit' expects a finite weight_decay >= 0 (got {weight_decay})")
+    return cutoff_of(monitor)
 
 
 def data_hash(data: HeteroData) -> str:
@@ -263,21 +295,3 @@ def _resume(
         defense.load_state(state["defense"])
     best: dict[str, Any] = state["best"]
     return best
-
-
-def _check_arguments(**values: float) -> None:
-    for name, value in values.items():
-        if name == "learning_rate":
-            if not 0 < value < float("inf"):
-                raise ConfigError(f"'fit' expects a finite learning_rate > 0 (got {value})")
-        elif value < 1:
-            raise ConfigError(f"'fit' expects {name} >= 1 (got {value})")
-
-
-def _cutoff(monitor: str) -> int:
-    name, _, cutoff = monitor.partition("@")
-    if name not in METRICS:
-        raise ConfigError(unknown_name("metric", name, METRICS) + " in 'monitor'")
-    if not cutoff.isdigit() or int(cutoff) < 1:
-        raise ConfigError(f"'monitor' expects a metric and a cut-off such as 'recall@20' (got '{monitor}')")
-    return int(cutoff)

@@ -32,6 +32,22 @@ class Noisy(VBPR):
         return super().forward({m: x + torch.randn_like(x) for m, x in features.items()}, graph)
 
 
+class Unseeded(VBPR):
+    def _reset(self, generator):
+        super()._reset(None)
+
+
+class WrongSize(VBPR):
+    def forward(self, features, graph):
+        out = super().forward(features, graph)
+        return Embeddings(out.user, {c: x[:-1] for c, x in out.item.items()})
+
+
+class NoEmbeddings(VBPR):
+    def forward(self, features, graph):
+        return super().forward(features, graph).concatenated()
+
+
 class OneDirection(LightGCN):
     def forward(self, features, graph):
         return Embeddings({"id": self.user_id + spmm(graph.interactions, self.item_id)}, {"id": self.item_id})
@@ -44,6 +60,9 @@ class OneDirection(LightGCN):
         (Mutating, "differ|changed the features"),
         (NeverMoves, "never move.*spare"),
         (Noisy, "differ"),
+        (Unseeded, "one seed gives different"),
+        (WrongSize, "embeddings of 120 users and 79 items"),
+        (NoEmbeddings, "returns tuple"),
         (OneDirection, "users send no messages to items"),
     ],
 )

@@ -1,0 +1,1 @@
+"""How fast the sparse kernels are: ``python -m benchmarks.speed``, then ``python -m benchmarks.speed.table``."""
