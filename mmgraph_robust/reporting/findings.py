@@ -58,7 +58,8 @@ def _about(
         value = "" if clean is None or metric not in clean.mean else f" of {clean.mean[metric]:.4f}"
         return [f"{name} {NOT_ATTACKABLE}, since it reads none: its {label}{value} is the floor to stay above, "
                 "no proof of robustness."]  # fmt: skip
-    setting = _worst(first, choose_settings(peers, metric), metric)
+    candidates = _like(first, choose_settings(peers, metric))
+    setting = _worst(first, candidates, metric)
     if setting is None:
         return [f"{name} was not attacked, or its clean {label} is zero: nothing can be said about its robustness."]
     own = first[setting]
@@ -72,11 +73,21 @@ def _about(
         sentence = f"With {defense} it {_loss(row, label, metric)}"
         if reference is not None:
             sentence += f": {_verdict(own, row, metric)}{_price(reference.get(None), rows.get(None), label, metric)}"
+        worst = _worst(rows, candidates, metric)
+        if worst is not None and (rows[worst].decline[metric] or 0.0) < (row.decline[metric] or 0.0) - 0.1:
+            sentence += f"; its own worst is {worst.label}, where it {_loss(rows[worst], label, metric)}"
         found.append(sentence + ".")
     control = first.get(replace(setting, attack="Noise"))
     if control is not None and not setting.is_control and control.decline.get(metric) is not None:
         found.append(f"Random noise of the same size: it {_loss(control, label, metric)}.")
     return [" ".join([*found, *_against_floor(defenses, setting, peers, label, metric)])]
+
+
+def _like(rows: Mapping[Setting | None, Row], chosen: Sequence[Setting]) -> list[Setting]:
+    """All attacks of one model that are of the same threat and size as a chosen one, whichever is the strongest."""
+    threats = {(s.modalities, s.scope, s.norm, s.budget) for s in chosen}
+    own = [s for s in rows if s is not None and (s.modalities, s.scope, s.norm, s.budget) in threats]
+    return [s for s in own if not s.is_control] or own
 
 
 def _worst(rows: Mapping[Setting | None, Row], chosen: Sequence[Setting], metric: str) -> Setting | None:

@@ -472,7 +472,8 @@ def strongest(declines: Mapping[Key, Mapping[Hashable, float]]) -> Key:
 def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Setting]:
     """The strongest attack on each set of modalities at its lowest budget.
 
-    Random noise is chosen only where nothing else was run. Models that read no features have no say.
+    Random noise is chosen only where nothing else was run, a budget over the whole matrix only where none was per item:
+    the two are different threats. Models that read no features have no say.
 
     Args:
         rows: Summarised results.
@@ -485,6 +486,7 @@ def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Sett
     chosen = []
     for candidates in attacked.values():
         real = [row for row in candidates if row.setting is not None and not row.setting.is_control] or candidates
+        real = [row for row in real if row.scope == "item"] or real
         lowest = min((row.budget for row in real if row.budget > 0), default=0.0)
         declines: dict[Setting, dict[Hashable, float]] = {}
         for row in sorted(real, key=lambda row: row.order):
