@@ -58,7 +58,6 @@ def write_page(
         title=title,
         metric=metric_label(metric),
         sentences=said,
-        warnings=_warnings(entries),
         headlines=[_markup(headline(own, metric)) for own in _by_dataset(rows)],
         sensitive=_markup(sensitive) if sensitive.rows else None,
         margins=_pictures(plot_margins(rows, metric), "Score margin per channel"),
@@ -73,16 +72,6 @@ def write_page(
 
 def _by_dataset(rows: Sequence[Row]) -> list[list[Row]]:
     return [[row for row in rows if row.dataset == name] for name in sorted({row.dataset for row in rows})]
-
-
-def _warnings(entries: Sequence[Entry]) -> list[str]:
-    result = []
-    for name in sorted({entry["dataset"] for entry in entries}):
-        hashes = {entry["provenance"].get("data_hash") for entry in entries if entry["dataset"] == name} - {None}
-        if len(hashes) > 1:
-            result.append(f"The results for {name} come from {len(hashes)} different versions of the data: "
-                          "their numbers must not be compared.")  # fmt: skip
-    return result
 
 
 def _markup(table: Table) -> Markup:

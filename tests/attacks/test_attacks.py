@@ -168,3 +168,15 @@ def test_an_attack_that_overruns_is_projected(shop, trained):
     size = result.delta["visual"].norm(dim=1) / shop["item"].x_visual.norm(dim=1)
     assert float(size.max()) < 0.05001
     assert repr(PGD(steps=3)) == "PGD(steps=3, restarts=1, step_size=None, objective='boundary')"
+
+
+def test_an_attack_that_cannot_act_says_so(shop, trained):
+    part = type(trained).from_data(shop, modalities=["visual"], embedding_dim=4)
+    with pytest.raises(ConfigError, match="unknown modality 'textual'"):
+        PGD(steps=1)(part, shop, ThreatModel(["textual"], 0.05))
+    with torch.no_grad():
+        part.projection["visual"].zero_()
+        part.user.zero_()
+    flags = PGD(steps=1)(part, shop, ThreatModel(["visual"], 0.05)).flags
+    assert "visual" in flags["no_gradient"]
+    assert "no_gradient" not in PGD(steps=1)(trained, shop, ThreatModel(["visual"], 0.05)).flags

@@ -39,6 +39,22 @@ def test_every_file_reads_and_describes_itself(path):
         ({"evaluation": {"metric": "recall@7"}}, "did you mean"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [0.5]}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds: expects different"),
+        ({"seeds": [-1]}, "seeds: expects different"),
+        ({"evaluation": {"k": [0]}}, r"evaluation\.k"),
+        ({"attacks": [{"name": "PGD", "steps": 0}]}, r"attacks\.PGD: .*steps >= 1"),
+        ({"attacks": [{"name": "PGD", "objective": "marign"}]}, "did you mean 'margin'"),
+        ({"attacks": [{"name": "PGD", "labels": "all"}]}, "labels"),
+        ({"defenses": [{"name": "ModalityBalancing", "sensitive": "a", "eps": -1.0}]}, "eps >= 0"),
+        ({"training": {"monitor": "recal@20"}}, "training: unknown metric.*did you mean 'recall'"),
+        ({"training": {"learning_rate": 0.0}}, "learning_rate > 0"),
+        (
+            {
+                "models": [{"name": "GRCN", "label": "A-B"}, {"name": "GRCN", "label": "A"}],
+                "defenses": [{"name": "none", "label": "C"}, {"name": "AdversarialTraining", "label": "B-C"}],
+            },
+            "share the file names",
+        ),
     ],
 )
 def test_bad_keys_and_values_are_named(change, message):
@@ -77,3 +93,22 @@ def test_modality_sets():
     assert len(config.build_attacks(["a", "b"])) == 3 * 2 * 2
     assert len(config.build_attacks(["a"])) == 4
     assert config.build_attacks([]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": [{"name": "GRCN", "embedding_dim": 0}]}, r"models\.GRCN: .*embedding_dim >= 1"),
+        ({"defenses": [{"name": "ModalityBalancing", "sensitive": "visul"}]}, "did you mean 'visual'"),
+        ({"defenses": [{"name": "AdversarialTraining", "modalities": ["sound"]}]}, "unknown modality 'sound'"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_said_before_training(change, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(BASE | change).build_data()
+
+
+def test_the_undefended_model_may_have_another_label():
+    config = RunConfig(BASE | {"defenses": [{"name": "none", "label": "plain"},
+                                            {"name": "ModalityBalancing", "sensitive": "auto"}]})  # fmt: skip
+    assert config.undefended.label == "plain"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, run
 
 CONFIG = {
@@ -55,3 +55,24 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         run(RunConfig(small | {"training": {"max_epochs": 3}}), tmp_path, progress=False)
     with pytest.raises(ConfigError, match="jobs"):
         run(RunConfig(small), tmp_path, jobs=0)
+
+
+def test_a_failing_cell_costs_no_other(tmp_path):
+    # One modality: nothing can pay for it, so balancing fails in setup; the undefended cells must be there.
+    config = RunConfig(CONFIG | {"data": CONFIG["data"] | {"modalities": {"visual": 6}}, "seeds": [0]})
+    with pytest.raises(MMGraphError, match="1 of 3 cells failed.*VBPR-ModalityBalancing-seed0"):
+        run(config, tmp_path, progress=False)
+    assert set(numbers(tmp_path)) == {"LightGCN-none-seed0.json", "VBPR-none-seed0.json"}
+    assert (tmp_path / "report.html").exists()
+
+
+def test_changed_data_are_not_mixed_into_a_run(tmp_path):
+    config = RunConfig(CONFIG | {"models": CONFIG["models"][1:], "defenses": [{"name": "none"}]})
+    run(config, tmp_path, progress=False)
+    path = tmp_path / "entries" / "VBPR-none-seed0.json"
+    entry = json.loads(path.read_text())
+    entry["provenance"]["data_hash"] = "0"
+    path.write_text(json.dumps(entry))
+    (tmp_path / "entries" / "VBPR-none-seed1.json").unlink()
+    with pytest.raises(ConfigError, match="made from other data"):
+        run(config, tmp_path, progress=False)

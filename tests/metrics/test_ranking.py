@@ -12,7 +12,7 @@ from torch_geometric.metrics import (
 )
 
 from mmgraph_robust.errors import ConfigError, NonFiniteError
-from mmgraph_robust.metrics import hits, rank_items, ranking, ranking_metrics, score_margins
+from mmgraph_robust.metrics import cutoff_of, hits, rank_items, ranking, ranking_metrics, score_margins
 from mmgraph_robust.models import Embeddings
 from mmgraph_robust.sparse import Adjacency
 
@@ -133,3 +133,10 @@ def test_margins_equal_a_loop_and_sum_to_the_margin_of_the_score():
         scores = e.user[channel] @ e.item[channel].t()
         expected = sum(float(scores[u, i] - scores[u].mean()) for u, i in pairs.t().tolist()) / 3
         assert got[channel] == pytest.approx(expected, abs=1e-6)
+
+
+def test_cutoff_of_a_name():
+    assert cutoff_of("recall@20") == 20
+    for bad in ("recal@20", "recall", "recall@0", "recall@x"):
+        with pytest.raises(ConfigError):
+            cutoff_of(bad)

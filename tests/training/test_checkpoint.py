@@ -4,9 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmgraph_robust.data import with_features
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.models import VBPR
-from mmgraph_robust.training import load_checkpoint, load_model, save_checkpoint, save_model
+from mmgraph_robust.training import load_checkpoint, load_model, save_checkpoint, save_model, trained_on
 
 
 def test_round_trip_is_bitwise(tmp_path):
@@ -61,3 +62,24 @@ def test_no_code_is_run_from_a_file(tmp_path):
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
+
+
+def test_a_model_knows_what_it_was_trained_on(tmp_path, tiny, shop):
+    path = tmp_path / "m.safetensors"
+    save_model(VBPR.from_data(tiny), path, tiny)
+    other = with_features(tiny, {"visual": tiny["item"].x_visual + 1})
+    assert trained_on(path, tiny)
+    assert trained_on(path, other)
+    assert not trained_on(path, shop)
+    save_model(VBPR.from_data(tiny), path)
+    assert trained_on(path, shop)
+
+
+def test_changed_arguments_are_damage(tmp_path, tiny):
+    path = tmp_path / "m.safetensors"
+    save_model(VBPR.from_data(tiny, reg=1.0), path)
+    content = path.read_bytes()
+    assert content.count(b'\\"reg\\": 1.0') == 1
+    path.write_bytes(content.replace(b'\\"reg\\": 1.0', b'\\"reg\\": 2.0'))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(path)

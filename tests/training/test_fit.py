@@ -143,3 +143,11 @@ def test_history_reads_well(shop):
     assert isinstance(history, mr.training.History)
     assert repr(history).startswith("History(epochs=2, best_epoch=")
     assert history.seconds > 0
+
+
+def test_settings_are_checked_alone():
+    good = {"max_epochs": 1, "batch_size": 1, "learning_rate": 0.1, "weight_decay": 0.0, "patience": 1, "eval_every": 1}
+    assert mr.training.check_settings(**good, monitor="ndcg@5") == 5
+    for change in ({"patience": 0}, {"learning_rate": float("nan")}, {"weight_decay": -1.0}):
+        with pytest.raises(mr.errors.ConfigError, match=next(iter(change))):
+            mr.training.check_settings(**good | change, monitor="ndcg@5")
