@@ -23,7 +23,7 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
 
     Args:
         model: A freshly built model; it is not changed.
-        data: A small data set that fits it.
+        data: A small data set that fits it; it is not changed, even by a model that changes its features.
         uses_graph: Whether messages on the user-item graph should reach the scores.
 
     Raises:
@@ -34,8 +34,9 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     _check_seed(model)
     model = copy.deepcopy(model)
     graph = Graph.from_data(data).to(model.device)
-    features = model.features(data)
-    before = {name: x.clone() for name, x in features.items()}
+    before = model.features(data)
+    # A model that changes its features must not change the user's data.
+    features = {name: x.clone() for name, x in before.items()}
     model.eval()
     with torch.no_grad():
         first = model(features, graph)

@@ -6,6 +6,7 @@ import torch
 from mmgraph_robust.models import VBPR, Embeddings, LightGCN
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.testing import ConformanceError, check_model
+from mmgraph_robust.training import data_hash
 
 
 class Stale(VBPR):
@@ -68,5 +69,7 @@ class OneDirection(LightGCN):
 )
 def test_planted_defects_are_found(shop, kind, message):
     model = kind.from_data(shop, embedding_dim=4)
+    before = data_hash(shop)
     with pytest.raises(ConformanceError, match=message):
         check_model(model, shop, uses_graph=kind is OneDirection)
+    assert data_hash(shop) == before
