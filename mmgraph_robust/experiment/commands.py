@@ -14,7 +14,7 @@ from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack, ThreatModel
 from mmgraph_robust.data import DataWarning, modalities, write_mmrec
 from mmgraph_robust.errors import ConfigError, unknown_name
-from mmgraph_robust.evaluation import evaluate
+from mmgraph_robust.evaluation import Evaluator, embed, evaluate
 from mmgraph_robust.experiment.config import RunConfig, apply_overrides, components
 from mmgraph_robust.experiment.schema import check_arguments
 from mmgraph_robust.models import Recommender
@@ -65,6 +65,8 @@ def train_one(
     """
     sections = _sections(overrides, ("model", "defense", "training", "data"))
     data = load_data(source, sections["data"])
+    # An empty test split is said before training, not after.
+    evaluator = Evaluator(data, "test")
     settings = {
         "name": "train",
         "seeds": [seed],
@@ -80,7 +82,7 @@ def train_one(
     fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **config.training)
     save_model(victim, out, data)
     checkpoint.unlink(missing_ok=True)
-    return evaluate(victim, data)
+    return evaluator(embed(victim, data))
 
 
 def evaluate_one(path: Path, source: str, split: str, k: Sequence[int], mask_validation: bool) -> dict[str, float]:

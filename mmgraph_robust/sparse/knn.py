@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -140,7 +141,7 @@ def _load(path: Path, x: Tensor) -> Adjacency:
     try:
         stored = load_file(path)
         return _graph(stored["cosine"].to(x.device), stored["neighbour"].to(x.device))
-    except Exception as error:
+    except (OSError, SafetensorError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it and run again") from error
 
 

@@ -36,7 +36,8 @@ class _SpMM(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_value = _SDDMM.apply(adj, grad, x, ctx.engine).to(value.dtype)
         if ctx.needs_input_grad[2]:
-            twin = adj.t()
+            # Only constant values are worth keeping beside the transpose.
+            twin = adj.t() if ctx.own else Adjacency(adj.structure.t())
             transposed = twin.value if ctx.own else value[adj.permutation]
             grad_x = _SpMM.apply(twin, transposed, grad, ctx.engine)
         return None, grad_value, grad_x, None
@@ -57,7 +58,7 @@ class _SDDMM(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_left = _SpMM.apply(adj, grad, right, ctx.engine)
         if ctx.needs_input_grad[2]:
-            grad_right = _SpMM.apply(adj.t(), grad[adj.permutation], left, ctx.engine)
+            grad_right = _SpMM.apply(Adjacency(adj.structure.t()), grad[adj.permutation], left, ctx.engine)
         return None, grad_left, grad_right, None
 
 
