@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.attacks.objectives import OBJECTIVES, Objective
 from mmgraph_robust.attacks.threat import ThreatModel
 from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions, with_features
 from mmgraph_robust.errors import BudgetError, DataError, NonFiniteError
@@ -29,7 +30,8 @@ class AttackResult:
     """What an attack did.
 
     Attributes:
-        data: The data set with the perturbed features; everything else is shared with the clean one.
+        data: The data set with the perturbed features, and the item graphs of the clean ones where the threat model
+            freezes them; everything else is shared with the clean one.
         delta: ``[num_items, dim]`` change of each attacked modality.
         clean_objective: The attacker's objective on the clean features.
         objective: The same on the features of `data`.
@@ -155,7 +157,9 @@ class Attack:
         pairs = interactions(data, threat.labels).to(model.device)
         if pairs.size(1) == 0:
             raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
-        graph = Graph.from_data(data).to(model.device)
+        graph = model.graph(data)
+        kept = graph.item_graphs if threat.graph == "frozen" else {}
+        graph = graph.with_item_graphs(kept)
         objective = OBJECTIVES[self.objective_for(threat)](pairs, graph, child_generator(seed, "attack", "objective"))
         problem = Problem(model, graph, features, threat, objective)
         with _frozen(model):
@@ -169,6 +173,9 @@ class Attack:
                     raise BudgetError(f"'{type(self).__name__}' overran the budget of modality '{name}'")
             value = problem.value(delta)
         attacked = with_features(data, {m: perturbed[m].to(data["item"][f"x_{m}"].device) for m in threat.modalities})
+        if model.knn_k is not None:
+            # Who evaluates the model on these data meets the graph that the threat model means.
+            attacked = with_item_graphs(attacked, {m: adjacency.to("cpu") for m, adjacency in kept.items()})
         flags = self._flags(model) | problem.flags()
         return AttackResult(attacked, delta, clean, value, flags, time.perf_counter() - started)
 

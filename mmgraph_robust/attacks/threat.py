@@ -32,6 +32,9 @@ class ThreatModel:
         items: Ids of the items that may be changed (default: all).
         labels: The split whose interactions the attacker knows as positives. ``"test"`` is the literature's upper
             bound on his knowledge.
+        graph: For models with a graph of similar items: ``"rebuilt"`` from the perturbed features, as when the shop
+            builds its graph after the items were uploaded, or ``"frozen"``, the graph of the clean features, for which
+            the attacker comes too late.
 
     Raises:
         BudgetError: If the budget is negative or not finite.
@@ -45,6 +48,7 @@ class ThreatModel:
     relative: bool = True
     items: Sequence[int] | None = None
     labels: Literal["train", "val", "test"] = "test"
+    graph: Literal["frozen", "rebuilt"] = "rebuilt"
 
     def __post_init__(self) -> None:
         if isinstance(self.modalities, str):
@@ -60,6 +64,7 @@ class ThreatModel:
             ("scope", self.scope, ("item", "matrix")),
             ("norm", self.norm, ("l2", "linf")),
             ("labels", self.labels, ("train", "val", "test")),
+            ("graph", self.graph, ("frozen", "rebuilt")),
         ):
             if value not in known:
                 raise ConfigError(f"'{name}' expects one of {list(known)} (got '{value}')")
@@ -140,4 +145,5 @@ class ThreatModel:
             "relative": self.relative,
             "items": None if self.items is None else list(self.items),
             "labels": self.labels,
+            "graph": self.graph,
         }

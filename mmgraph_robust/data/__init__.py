@@ -1,6 +1,7 @@
 """Data: the exchange format, readers, splits, a synthetic data set, and the compiled graph."""
 
 from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.data.item_graphs import add_item_graphs, with_item_graphs
 from mmgraph_robust.data.mmrec import read_mmrec, write_mmrec
 from mmgraph_robust.data.sampling import Batch, NegativeSampler, TripleLoader
 from mmgraph_robust.data.schema import build, features, interactions, modalities, with_features
@@ -14,6 +15,7 @@ __all__ = [
     "Graph",
     "NegativeSampler",
     "TripleLoader",
+    "add_item_graphs",
     "build",
     "features",
     "interactions",
@@ -23,5 +25,6 @@ __all__ = [
     "synthetic",
     "validate",
     "with_features",
+    "with_item_graphs",
     "write_mmrec",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, interactions
 from mmgraph_robust.sparse import Adjacency
 
@@ -21,13 +23,21 @@ class Graph:
         interactions: ``[num_users, num_items]``, an edge per training interaction; its row pointers list a user's
             items, its transpose's an item's users.
         item_graphs: ``[num_items, num_items]`` per modality, from the edge types
-            ``('item', 'similar_<modality>', 'item')`` where `data` has them.
+            ``('item', 'similar_<modality>', 'item')`` where `data` has them: graphs that do not follow the features.
+        latent_graphs: ``[num_items, num_items]`` per modality that a model learned itself and keeps for some training
+            steps (:meth:`~mmgraph_robust.models.Recommender.training_graph`); empty otherwise.
     """
 
-    def __init__(self, interactions: Adjacency, item_graphs: dict[str, Adjacency] | None = None) -> None:
+    def __init__(
+        self,
+        interactions: Adjacency,
+        item_graphs: dict[str, Adjacency] | None = None,
+        latent_graphs: dict[str, Adjacency] | None = None,
+    ) -> None:
         self.interactions = interactions
         self.num_users, self.num_items = interactions.shape
         self.item_graphs = dict(item_graphs or {})
+        self.latent_graphs = dict(latent_graphs or {})
 
     @classmethod
     def from_data(cls, data: HeteroData) -> Graph:
@@ -36,14 +46,23 @@ class Graph:
         train = Adjacency.from_edge_index(
             interactions(data, "train"), num_rows=int(data[USER].num_nodes), num_cols=num_items
         )
-        item_graphs = {}
-        for source, name, target in data.edge_types:
-            if (source, target) == (ITEM, ITEM) and name.startswith("similar_"):
-                store = data[source, name, target]
-                item_graphs[name.removeprefix("similar_")] = Adjacency.from_edge_index(
-                    store.edge_index, num_rows=num_items, num_cols=num_items, values=store.get("edge_weight")
-                )
-        return cls(train, item_graphs).to(data[INTERACTS].edge_index.device)
+        return cls(train, stored_item_graphs(data)).to(data[INTERACTS].edge_index.device)
+
+    def with_interactions(self, interactions: Adjacency) -> Graph:
+        """The same item graphs beside other interactions."""
+        return Graph(interactions, self.item_graphs, self.latent_graphs)
+
+    def with_item_graphs(self, item_graphs: dict[str, Adjacency]) -> Graph:
+        """The same interactions beside other item graphs of features (none: models build them from their features)."""
+        other = copy.copy(self)
+        other.item_graphs = dict(item_graphs)
+        return other
+
+    def with_latent_graphs(self, latent_graphs: dict[str, Adjacency]) -> Graph:
+        """The same graph beside other learned item graphs (none: models learn them anew)."""
+        other = copy.copy(self)
+        other.latent_graphs = dict(latent_graphs)
+        return other
 
     @property
     def num_nodes(self) -> int:
@@ -71,6 +90,11 @@ class Graph:
         return self.bipartite.normalize("row")
 
     @cached_property
+    def bipartite_walk(self) -> Adjacency:
+        r""":attr:`bipartite` with a self loop at every node, normalised as :math:`D^{-1} (A + I)`."""
+        return self.bipartite.with_self_loops().normalize("row")
+
+    @cached_property
     def user_degree(self) -> Tensor:
         """``[num_users]`` number of training interactions."""
         return self.interactions.degree()
@@ -84,7 +108,10 @@ class Graph:
         """The same graph on another device (itself where it is there already)."""
         if torch.device(device) == self.device:
             return self
-        return Graph(self.interactions.to(device), {name: adj.to(device) for name, adj in self.item_graphs.items()})
+        item, latent = (
+            {name: adj.to(device) for name, adj in graphs.items()} for graphs in (self.item_graphs, self.latent_graphs)
+        )
+        return Graph(self.interactions.to(device), item, latent)
 
     def __repr__(self) -> str:
         return (

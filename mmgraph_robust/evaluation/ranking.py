@@ -91,13 +91,13 @@ def embed(model: Recommender, data: HeteroData, graph: Graph | None = None) -> E
     Args:
         model: The model; its mode is left as it was.
         data: The data, clean or attacked.
-        graph: The compiled graph of `data`, where it is at hand.
+        graph: The graph of `data` compiled for the model, where it is at hand.
     """
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            graph = Graph.from_data(data) if graph is None else graph
+            graph = model.graph(data) if graph is None else graph
             embeddings: Embeddings = model(model.features(data), graph.to(model.device))
             return embeddings
     finally:

@@ -10,7 +10,6 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks import PGD, Attack, ThreatModel
-from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
@@ -47,15 +46,14 @@ def robustness(
         Plain JSON values: ``clean`` and a list ``attacks``, each with ``metrics`` and ``margins`` by channel.
     """
     evaluator = Evaluator(data, split, k, mask_validation=mask_validation)
-    graph = Graph.from_data(data).to(model.device)
-    embeddings = embed(model, data, graph)
+    embeddings = embed(model, data)
     result: dict[str, Any] = {
         "clean": {"metrics": evaluator(embeddings), "margins": evaluator.margins(embeddings)},
         "attacks": [],
     }
     for attack, threat in tqdm(attacks, desc="attacks", disable=not progress, leave=False):
         outcome = attack(model, data, threat, seed=seed)
-        embeddings = embed(model, outcome.data, graph)
+        embeddings = embed(model, outcome.data)
         result["attacks"].append(
             {
                 "attack": type(attack).__name__,

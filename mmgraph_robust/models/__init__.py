@@ -2,9 +2,11 @@
 
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.models.freedom import FREEDOM
 from mmgraph_robust.models.grcn import GRCN
+from mmgraph_robust.models.lattice import LATTICE
 from mmgraph_robust.models.lightgcn import LightGCN
 from mmgraph_robust.models.mmgcn import MMGCN
 from mmgraph_robust.models.vbpr import VBPR
 
-__all__ = ["GRCN", "MMGCN", "VBPR", "Embeddings", "LightGCN", "Recommender"]
+__all__ = ["FREEDOM", "GRCN", "LATTICE", "MMGCN", "VBPR", "Embeddings", "LightGCN", "Recommender"]

@@ -18,6 +18,7 @@ from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn.losses import bpr_loss
+from mmgraph_robust.sparse import Adjacency, cosine_graph
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import child_generator
 
@@ -34,6 +35,8 @@ class Recommender(torch.nn.Module):
         num_users: Number of users.
         num_items: Number of items.
         feature_dims: Width of the features per modality.
+        trainable_features: Whether the model reads the features plus a trainable matrix that starts at zero, as the
+            papers that train their features do; whatever perturbs the features acts on what the model reads.
         seed: Seed of the initial parameters.
     """
 
@@ -41,6 +44,9 @@ class Recommender(torch.nn.Module):
     """What carries item features to the score: the forward pass itself, an item graph only, or nothing.
 
     Reports and attacks read it, so that no model passes for robust because nothing can reach its score."""
+
+    knn_k: int | None = None
+    """Neighbours per item, itself included, in the item graphs that the model reads; :obj:`None` if it reads none."""
 
     config: dict[str, Any]
     """The arguments that the model was built with, by name; enough to build it again."""
@@ -53,7 +59,15 @@ class Recommender(torch.nn.Module):
             object.__setattr__(model, "config", _named_arguments(cls, model, args, kwargs))
         return model
 
-    def __init__(self, num_users: int, num_items: int, feature_dims: dict[str, int], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        feature_dims: dict[str, int],
+        *,
+        trainable_features: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         if num_users < 1 or num_items < 1:
             raise ConfigError(f"'{type(self).__name__}' expects users and items (got {num_users} and {num_items})")
@@ -61,6 +75,11 @@ class Recommender(torch.nn.Module):
         self.num_items = num_items
         self.feature_dims = dict(feature_dims)
         self.seed = seed
+        self.residual = torch.nn.ParameterDict(
+            {m: torch.nn.Parameter(torch.zeros(num_items, dim)) for m, dim in self.feature_dims.items()}
+            if trainable_features
+            else {}
+        )
 
     @classmethod
     def from_data(cls, data: HeteroData, *, modalities: Sequence[str] | None = None, **kwargs: Any) -> Self:
@@ -111,6 +130,61 @@ class Recommender(torch.nn.Module):
     def reset_parameters(self) -> None:
         """Draws the initial parameters from :attr:`seed`: the same seed gives the same numbers."""
         self._reset(child_generator(self.seed, "init"))
+        for residual in self.residual.values():
+            torch.nn.init.zeros_(residual)
+
+    def read(self, features: Features) -> Features:
+        """The features of the model's modalities as it reads them: with their trainable part, where there is one."""
+        return {m: features[m] + self.residual[m] if m in self.residual else features[m] for m in self.modalities}
+
+    def graph(self, data: HeteroData) -> Graph:
+        """`data` compiled for this model, on its device, item graphs included.
+
+        Item graphs come from `data` where it stores them, else from its features. Compile once for many forward passes;
+        a graph without them makes every forward pass build them from the features that it is given.
+        """
+        graph = Graph.from_data(data).to(self.device)
+        if self.knn_k is None:
+            return graph
+        with torch.no_grad():
+            return graph.with_item_graphs(self.item_graphs(self.features(data), graph))
+
+    def item_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
+        """The graph of similar items per modality, with cosines on its edges.
+
+        Those of `graph` where it has them, else the nearest neighbours of `features`: the choice of neighbours is
+        discrete, gradients to the features flow through the cosines.
+
+        Raises:
+            ConfigError: If a stored graph has another number of neighbours than the model was built for.
+        """
+        result = {}
+        for name in self.modalities:
+            adjacency = graph.item_graphs.get(name)
+            if adjacency is None:
+                adjacency = cosine_graph(features[name], min(self.knn_k or 1, self.num_items))
+            elif adjacency.num_edges != self.num_items * min(self.knn_k or 1, self.num_items):
+                raise ConfigError(
+                    f"'{type(self).__name__}' expects knn_k={self.knn_k} neighbours per item in the stored graph of "
+                    f"'{name}' (got {adjacency.num_edges / self.num_items:g}): store it with add_item_graphs(data, "
+                    f"k={self.knn_k}), or build the model with that knn_k"
+                )
+            result[name] = adjacency
+        return result
+
+    def training_graph(
+        self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator
+    ) -> Graph:
+        """The graph of one training step (default: the whole one): pruned, or with learned parts kept for some steps.
+
+        Args:
+            graph: The whole graph.
+            previous: What this method returned for the previous step, :obj:`None` at the first of an epoch.
+            features: The features of the step.
+            step: Number of the step within its epoch.
+            generator: Randomness of the epoch, on the CPU.
+        """
+        return graph
 
     def _reset(self, generator: torch.Generator) -> None:
         raise NotImplementedError

@@ -44,6 +44,7 @@ class GRCN(Recommender):
         weighting: How affinities of several modalities become one edge weight.
         pruning: Whether negative edge weights are cut off.
         reg: Weight of the mean squares of the batch's ids and preferences.
+        trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
     Source: the equations of the official code, with these deliberate differences: routing reaches users (there
@@ -62,9 +63,10 @@ class GRCN(Recommender):
         weighting: Literal["max", "mean"] = "max",
         pruning: bool = True,
         reg: float = 1e-5,
+        trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, seed=seed)
+        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),
@@ -93,6 +95,7 @@ class GRCN(Recommender):
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with the channel ``id`` and one per modality."""
+        features = self.read(features)
         to_user = graph.interactions
         to_item = to_user.t()
         user: dict[str, Tensor] = {}

@@ -40,6 +40,7 @@ class MMGCN(Recommender):
         hidden_dim: Width that projected modalities enter the first layer with.
         project: Modalities that get a linear map to `hidden_dim` first (default: those wider than it).
         reg: Weight of the mean squares of the batch's ids and of the preferences.
+        trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
     Source: the equations of the official code, with these deliberate differences: preferences and ids are
@@ -60,9 +61,10 @@ class MMGCN(Recommender):
         hidden_dim: int = 256,
         project: Sequence[str] | None = None,
         reg: float = 1e-5,
+        trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, seed=seed)
+        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 1, ">= 1", num_layers),
@@ -98,6 +100,7 @@ class MMGCN(Recommender):
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with one channel per modality."""
+        features = self.read(features)
         branches: dict[str, Tensor] = {}
         for name in self.modalities:
             x = features[name]

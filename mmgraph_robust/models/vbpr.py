@@ -29,6 +29,7 @@ class VBPR(Recommender):
         feature_dims: Width of the features per modality.
         embedding_dim: Width of :math:`p, q` and of :math:`r`.
         reg: Weight of :math:`(\Vert U_b \Vert_F + \Vert I_b \Vert_F + \Vert J_b \Vert_F) / B` on the batch's vectors.
+        trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
     Source: the equations of the paper in the form of the widely used toolbox (one projection of the concatenated
@@ -44,9 +45,10 @@ class VBPR(Recommender):
         *,
         embedding_dim: int = 64,
         reg: float = 1.0,
+        trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, seed=seed)
+        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
         self._check(embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim), reg=(reg >= 0, ">= 0", reg))
         self._check_modalities()
         self.embedding_dim = embedding_dim
@@ -68,6 +70,7 @@ class VBPR(Recommender):
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with the channel ``id`` and one per modality."""
+        features = self.read(features)
         user_id, user_content = self.user.split(self.embedding_dim, dim=1)
         user = {"id": user_id} | dict.fromkeys(self.modalities, user_content)
         item = {"id": self.item_id} | {m: features[m] @ self.projection[m] for m in self.modalities}

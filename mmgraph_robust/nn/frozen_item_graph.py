@@ -54,9 +54,14 @@ class FrozenItemGraph(torch.nn.Module):
             )
         graphs = []
         for name, x in x_dict.items():
-            graph = knn_graph(x, self.k).with_value(None).normalize("gcn")
+            graph = self.normalized(knn_graph(x, self.k))
             graphs.append(graph.with_value(graph.values() * weights[name]))
         return Adjacency.sum(graphs)
+
+    @staticmethod
+    def normalized(graph: Adjacency) -> Adjacency:
+        """The graph of one modality, unweighted: every edge the same, whatever its cosine."""
+        return graph.with_value(None).normalize("gcn")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={self.k}, weights={self.weights})"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
-from mmgraph_robust.sparse import Adjacency, edge_cosine, knn_graph
+from mmgraph_robust.sparse import Adjacency, cosine_graph
 from mmgraph_robust.typing import Features
 
 
@@ -71,35 +71,40 @@ class LatentItemGraph(torch.nn.Module):
 
     def original(self, x_dict: Features) -> dict[str, Adjacency]:
         """The normalised graph of the features as they came, per modality; gradients flow to the kept cosines."""
-        return {name: self._neighbours(self._features(x_dict, name)).normalize("gcn") for name in self.in_channels}
+        return {name: cosine_graph(self._features(x_dict, name), self.k).normalize("gcn") for name in self.in_channels}
 
     def forward(self, x_dict: Features, original: Mapping[str, Adjacency] | None = None) -> Adjacency:
         """Builds the graph from the features of all modalities."""
-        importance = torch.softmax(self.weight, dim=0)
-        parts = []
+        return Adjacency.sum(list(self.by_modality(x_dict, original).values()))
+
+    def by_modality(self, x_dict: Features, original: Mapping[str, Adjacency] | None = None) -> dict[str, Adjacency]:
+        r"""The graph in parts that sum to it, :math:`S^{(m)} = a_m \big[(1 - \lambda) D^{-1/2} A_m D^{-1/2} + \lambda
+        S_m\big]` with the degrees :math:`D` of the joint learned graph :math:`\sum_m a_m A_m`."""
+        importance = dict(zip(self.in_channels, torch.softmax(self.weight, dim=0), strict=True))
+        parts: dict[str, list[Adjacency]] = {name: [] for name in self.in_channels}
         if self.skip < 1:
             learned = []
-            for share, name in zip(importance, self.in_channels, strict=True):
-                graph = self._neighbours(self.lins[name](self._features(x_dict, name)))
+            for name, share in importance.items():
+                graph = cosine_graph(self.lins[name](self._features(x_dict, name)), self.k)
                 learned.append(graph.with_value(share * graph.values()))
-            graph = Adjacency.sum(learned).normalize("gcn")
-            parts.append(graph.with_value((1 - self.skip) * graph.values()))
+            joint = Adjacency.sum(learned)
+            # Back into the order of the parts.
+            value = joint.normalize("gcn").values()[torch.argsort(joint.order)]
+            sizes = [graph.num_edges for graph in learned]
+            for name, graph, own in zip(self.in_channels, learned, value.split(sizes), strict=True):
+                parts[name].append(graph.with_value((1 - self.skip) * own))
         if self.skip > 0:
             if original is None:
                 original = self.original(x_dict)
-            for share, name in zip(importance, self.in_channels, strict=True):
-                parts.append(original[name].with_value(self.skip * share * original[name].values()))
-        return Adjacency.sum(parts)
+            for name, share in importance.items():
+                parts[name].append(original[name].with_value(self.skip * share * original[name].values()))
+        return {name: Adjacency.sum(own) if len(own) > 1 else own[0] for name, own in parts.items()}
 
     def _features(self, x_dict: Features, name: str) -> Tensor:
         if name not in x_dict or x_dict[name].dim() != 2 or x_dict[name].size(1) != self.in_channels[name]:
             got = list(x_dict[name].shape) if name in x_dict else "no such modality"
             raise DataError(f"'x_dict' expects '{name}' of shape [num_items, {self.in_channels[name]}] (got {got})")
         return x_dict[name]
-
-    def _neighbours(self, x: Tensor) -> Adjacency:
-        graph = knn_graph(x, self.k)
-        return graph.with_value(edge_cosine(graph, x)) if x.requires_grad else graph
 
     def __repr__(self) -> str:
         return (

@@ -32,6 +32,20 @@ def batch_norms(user: Tensor, item: Tensor, ids: tuple[Tensor, Tensor, Tensor]) 
     return (rows[0].norm() + rows[1].norm() + rows[2].norm()) / users.numel()
 
 
+def batch_squares(user: Tensor, item: Tensor, ids: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    r"""LATTICE's and MGCN's penalty :math:`\frac{1}{2B} \sum (\Vert u \Vert^2 + \Vert i \Vert^2 + \Vert j \Vert^2)`
+    on the batch's rows.
+
+    Args:
+        user: ``[num_users, dim]``
+        item: ``[num_items, dim]``
+        ids: Users, positive and negative items of the batch, each ``[batch_size]``.
+    """
+    users, positives, negatives = ids
+    rows = (F.embedding(users, user), F.embedding(positives, item), F.embedding(negatives, item))
+    return (rows[0].square().sum() + rows[1].square().sum() + rows[2].square().sum()) / (2 * users.numel())
+
+
 def batch_mean_squares(nodes: Tensor, num_users: int, ids: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     r"""MMGCN's and GRCN's penalty :math:`\mathrm{mean}(E[u]^2 + E[x]^2)` over the batch's user-item rows, positive and
     negative.

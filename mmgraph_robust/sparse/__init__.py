@@ -3,7 +3,7 @@
 from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.edge_sampling import degree_weights, sample_edges
 from mmgraph_robust.sparse.engines import ENGINES, choose_engine
-from mmgraph_robust.sparse.knn import edge_cosine, knn_graph, knn_search
+from mmgraph_robust.sparse.knn import cosine_graph, edge_cosine, knn_graph, knn_search
 from mmgraph_robust.sparse.ops import attention_product, edge_softmax, sddmm, segment_reduce, spmm
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Adjacency",
     "attention_product",
     "choose_engine",
+    "cosine_graph",
     "degree_weights",
     "edge_cosine",
     "edge_softmax",

@@ -108,6 +108,17 @@ def knn_graph(
     return _graph(cosine, neighbour)
 
 
+def cosine_graph(x: Tensor, k: int) -> Adjacency:
+    """:func:`knn_graph` whose edge values carry gradients to `x` if it wants them; the neighbours are chosen without.
+
+    Args:
+        x: ``[num_nodes, dim]`` finite features.
+        k: Neighbours per row, the row itself included.
+    """
+    graph = knn_graph(x, k)
+    return graph.with_value(edge_cosine(graph, x)) if x.requires_grad and torch.is_grad_enabled() else graph
+
+
 def edge_cosine(adj: Adjacency, x: Tensor, *, engine: str | None = None) -> Tensor:
     """The cosine of both ends of every edge of a square graph, with gradients to `x`.
 

@@ -114,7 +114,7 @@ def fit(
     )  # fmt: skip
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
-    graph = Graph.from_data(data).to(model.device)
+    graph = model.graph(data)
     features = model.features(data)
     if defense is not None:
         defense.setup(model, data, graph)
@@ -209,10 +209,22 @@ def _train_epoch(
     defense_generator = child_generator(seed, "defense", epoch)
     if defense is not None:
         defense.start_epoch(epoch, defense_generator)
+    graph_generator = child_generator(seed, "graph", epoch)
     totals: dict[str, list[float]] = {}
+    current: Graph | None = None
     for index, batch in enumerate(loader.epoch(child_generator(seed, "sampling", epoch))):
+        current = model.training_graph(graph, current, clean, index, graph_generator)
         numbers = _train_step(
-            model, graph, clean, batch, optimizer, defense, defense_generator, epoch, index, epoch * len(loader) + index
+            model,
+            current,
+            clean,
+            batch,
+            optimizer,
+            defense,
+            defense_generator,
+            epoch,
+            index,
+            epoch * len(loader) + index,
         )
         for name, value in numbers.items():
             totals.setdefault(name, []).append(value)
