@@ -29,4 +29,5 @@ def test_item_graphs_come_from_their_edge_types(tiny):
     data["item", "similar_visual", "item"].edge_weight = torch.tensor([0.5, 2.0])
     graph = Graph.from_data(data)
     assert list(graph.item_graphs) == ["visual"]
-    assert float(graph.item_graphs["visual"].to_dense()[1, 3]) == 2.0
+    # The edge runs from its source 1 to its target 3, which gathers.
+    assert float(graph.item_graphs["visual"].to_dense()[3, 1]) == 2.0
