@@ -1,0 +1,118 @@
+"""One backbone on one data set: candidates on validation, the best one on test with three seeds."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust import evaluate, fit, load_model, models, read_mmrec, save_model
+from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.experiment.config import tomllib
+from mmgraph_robust.experiment.provenance import provenance
+from mmgraph_robust.training import data_hash
+from mmgraph_robust.utils import hash_json, read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "quality"
+SEEDS = (0, 1, 2)
+
+Settings = dict[str, Any]
+
+
+@cache
+def spaces() -> dict[str, Any]:
+    """What is searched, trained on and compared with."""
+    return tomllib.loads((Path(__file__).parent / "spaces.toml").read_text(encoding="utf-8"))
+
+
+def candidates(model: str) -> list[Settings]:
+    """The settings that a backbone is tried with, each ``{"model": arguments, "training": arguments}``."""
+    known = spaces()["models"]
+    if model not in known:
+        raise ConfigError(unknown_name("model", model, known))
+    (own, values), rates = next(iter(known[model].items())), spaces()["candidates"]["learning_rate"]
+    return [
+        {"model": {own: value}, "training": {"learning_rate": rate}} for rate, value in itertools.product(rates, values)
+    ]
+
+
+def read_data(name: str, folder: Path) -> HeteroData:
+    """A data set by the name that it has in the spaces."""
+    known = spaces()["data"]
+    if name not in known:
+        raise ConfigError(unknown_name("data set", name, known))
+    return read_mmrec(folder / known[name]["folder"], features=known[name]["features"])
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains each (model, settings, seed) once; what was done lies in `work`, and a killed training goes on from there.
+
+    Attributes:
+        data: The data set.
+        work: A folder for models, checkpoints and records.
+        progress: Whether bars are shown.
+    """
+
+    data: HeteroData
+    work: Path
+    progress: bool = True
+
+    def __call__(self, model: str, settings: Settings, seed: int) -> dict[str, Any]:
+        """Validation value, epochs and seconds of one training."""
+        training = spaces()["training"] | settings["training"]
+        key = hash_json([model, settings["model"], training, seed, data_hash(self.data)])[:16]
+        path = self.path(model, key)
+        if path.with_suffix(".json").exists():
+            record: dict[str, Any] = read_json(path.with_suffix(".json"))
+            return record
+        victim = getattr(models, model).from_data(self.data, **settings["model"], seed=seed)
+        checkpoint = path.with_suffix(".pt")
+        history = fit(
+            victim, self.data, seed=seed, checkpoint=checkpoint, checkpoint_every=15, progress=self.progress, **training
+        )
+        save_model(victim, path.with_suffix(".safetensors"), self.data)
+        record = {
+            "key": key,
+            "seed": seed,
+            "validation": history.best,
+            "monitor": history.monitor,
+            "epochs": history.epochs,
+            "best_epoch": history.best_epoch,
+            "stopped_early": history.stopped_early,
+            "seconds": history.seconds,
+        }
+        write_json(path.with_suffix(".json"), record)
+        checkpoint.unlink(missing_ok=True)
+        return record
+
+    def path(self, model: str, key: str) -> Path:
+        """Where the files of a training lie, without their endings."""
+        return self.work / f"{model}-{key}"
+
+
+def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict[str, Any]:
+    """Tries all candidates with seed 0, takes the best on validation, and only then reads the test split."""
+    tried = [{**settings, **trainer(model, settings, SEEDS[0])} for settings in candidates(model)]
+    best = max(tried, key=lambda record: record["validation"])
+    chosen = {"model": best["model"], "training": best["training"]}
+    runs = []
+    for seed in SEEDS:
+        record = trainer(model, chosen, seed)
+        victim = load_model(trainer.path(model, record["key"]).with_suffix(".safetensors"))
+        runs.append(record | {"test": evaluate(victim, trainer.data, split="test")})
+    return {
+        "schema": 1,
+        "dataset": name,
+        "model": model,
+        "training": spaces()["training"],
+        "candidates": tried,
+        "chosen": chosen,
+        "runs": runs,
+        "provenance": provenance(trainer.data, device),
+    }
