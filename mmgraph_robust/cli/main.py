@@ -176,9 +176,12 @@ def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str)
 
 
 def _show(folder: Path, entries: list[dict[str, Any]], metric: str = "recall@20") -> None:
+    from mmgraph_robust.experiment.run import read_published
     from mmgraph_robust.reporting import headline, print_table, sentences
 
     print_table(headline(entries, metric))
+    if published := read_published(folder):
+        print_table(published)
     for sentence in sentences(entries, metric):
         print(sentence)
     print(f"\nThe whole report, with pictures: {folder / 'report.html'}")

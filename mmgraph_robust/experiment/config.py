@@ -47,6 +47,14 @@ class EvaluationConfig(Strict):
     metric: str = "recall@20"
 
 
+class PublishedConfig(Strict):
+    """Published metrics to be shown beside the measured ones, per label of a model."""
+
+    source: str
+    tolerance: float = Field(default=0.05, gt=0)
+    values: dict[str, dict[str, float]]
+
+
 class _RunFile(Strict):
     name: str
     seeds: list[int] = Field(default=[0], min_length=1)
@@ -56,6 +64,7 @@ class _RunFile(Strict):
     defenses: list[dict[str, Any]] = [{"name": "none"}]
     attacks: list[dict[str, Any]] = []
     evaluation: EvaluationConfig = EvaluationConfig()
+    published: PublishedConfig | None = None
 
 
 class _AttackPlan(Strict):
@@ -112,6 +121,8 @@ class RunConfig:
             if twice:
                 raise ConfigError(f"{kind}: {twice} occur twice; give each a 'label' of its own")
         self.attacks = [self._attack(entry) for entry in file.attacks]
+        self.published = file.published
+        _check_published(self.published, [m.label for m in self.models], self.evaluation)
         _check_keys(self.models, self.defenses, self.seeds)
         auto = [d.label for d in self.defenses if d.arguments.get("sensitive") == "auto"]
         if auto and "none" not in [d.name for d in self.defenses]:
@@ -177,6 +188,8 @@ class RunConfig:
             "attacks": [_describe(c) | plan.model_dump() for c, plan in self.attacks],
             "evaluation": self.evaluation.model_dump(),
         }
+        if self.published is not None:
+            described["published"] = self.published.model_dump()
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
 
@@ -323,6 +336,20 @@ def _check_keys(models: Sequence[Component], defenses: Sequence[Component], seed
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise ConfigError(f"models and defenses: two of them would share the file names {twice}; choose other labels")
+
+
+def _check_published(published: PublishedConfig | None, labels: Sequence[str], evaluation: EvaluationConfig) -> None:
+    known = [f"{name}@{k}" for name in METRICS for k in evaluation.k]
+    for label, values in published.values.items() if published is not None else ():
+        if label not in labels:
+            raise ConfigError(f"published.values: {unknown_name('model', label, labels)}")
+        for metric, value in values.items():
+            if metric not in known or not 0 < value <= 1:
+                raise ConfigError(
+                    f"published.values.{label}: {unknown_name('metric', metric, known)}"
+                    if metric not in known
+                    else f"published.values.{label}.{metric}: expects a number above 0, at most 1 (got {value})"
+                )
 
 
 def _check_metric(evaluation: EvaluationConfig) -> None:

@@ -17,7 +17,17 @@ from mmgraph_robust import models
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment.cell import Cell, RunFolder, run_cell
 from mmgraph_robust.experiment.config import RunConfig
-from mmgraph_robust.reporting import full, headline, read_entries, save_figures, to_csv, to_markdown, write_page
+from mmgraph_robust.reporting import (
+    Table,
+    full,
+    headline,
+    published_table,
+    read_entries,
+    save_figures,
+    to_csv,
+    to_markdown,
+    write_page,
+)
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import keep_freed_memory, read_json, write_json, write_text
 
@@ -100,12 +110,20 @@ def report(folder: str | Path, metric: str = "recall@20") -> list[dict[str, Any]
     entries = read_entries(folder / "entries")
     if not entries:
         raise ConfigError(f"{folder / 'entries'} holds no result entries: run something first")
-    tables = [headline(entries, metric), full(entries, metric)]
+    published = read_published(folder)
+    tables = [headline(entries, metric), full(entries, metric), *([published] if published else [])]
     write_text(folder / "table.md", "\n\n".join(to_markdown(table) for table in tables) + "\n")
     write_text(folder / "table.csv", to_csv(tables[1]))
     save_figures(entries, folder, metric)
     write_page(entries, folder / "report.html", title=f"Robustness report: {entries[0]['dataset']}", metric=metric)
     return entries
+
+
+def read_published(folder: str | Path) -> Table | None:
+    """The measured results of a run folder beside the published ones that its configuration names, where it does."""
+    config = Path(folder) / "config.json"
+    published = read_json(config).get("published") if config.exists() else None
+    return None if published is None else published_table(read_entries(Path(folder) / "entries"), published)
 
 
 def _claim(config: RunConfig, folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.html import write_page
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
+from mmgraph_robust.reporting.published import published_table
 from mmgraph_robust.reporting.summary import (
     ReportWarning,
     Row,
@@ -37,6 +38,7 @@ __all__ = [
     "plot_margins",
     "plot_training",
     "print_table",
+    "published_table",
     "read_entries",
     "save_figures",
     "sensitive_table",
