@@ -1,4 +1,8 @@
-"""One backbone on one data set: candidates on validation, the best one on test with three seeds."""
+"""One backbone on one data set: candidates on validation, the best one on test with three seeds.
+
+All candidates are trained for a few epochs, only the best of them to the end (one round of successive halving): every
+backbone gets the same number of candidates and the same epochs.
+"""
 
 from __future__ import annotations
 
@@ -63,22 +67,23 @@ class Trainer:
     work: Path
     progress: bool = True
 
-    def __call__(self, model: str, settings: Settings, seed: int) -> dict[str, Any]:
-        """Validation value, epochs and seconds of one training."""
-        training = spaces()["training"] | settings["training"]
-        key = hash_json([model, settings["model"], training, seed, data_hash(self.data)])[:16]
-        path = self.path(model, key)
+    def __call__(self, model: str, settings: Settings, seed: int, max_epochs: int) -> dict[str, Any]:
+        """Validation value, epochs and seconds of one training; a longer one goes on from a shorter one."""
+        training = {**spaces()["training"], **settings["training"], "max_epochs": max_epochs}
+        own = {key: value for key, value in training.items() if key != "max_epochs"}
+        key = hash_json([model, settings["model"], own, seed, data_hash(self.data)])[:16]
+        path = self.work / f"{model}-{key}-{max_epochs}"
         if path.with_suffix(".json").exists():
-            record: dict[str, Any] = read_json(path.with_suffix(".json"))
-            return record
+            done: dict[str, Any] = read_json(path.with_suffix(".json"))
+            return done
         victim = getattr(models, model).from_data(self.data, **settings["model"], seed=seed)
-        checkpoint = path.with_suffix(".pt")
         history = fit(
-            victim, self.data, seed=seed, checkpoint=checkpoint, checkpoint_every=15, progress=self.progress, **training
-        )
+            victim, self.data, seed=seed, checkpoint=self.work / f"{model}-{key}.pt", checkpoint_every=21,
+            progress=self.progress, **training,
+        )  # fmt: skip
         save_model(victim, path.with_suffix(".safetensors"), self.data)
         record = {
-            "key": key,
+            "file": path.with_suffix(".safetensors").name,
             "seed": seed,
             "validation": history.best,
             "monitor": history.monitor,
@@ -88,23 +93,20 @@ class Trainer:
             "seconds": history.seconds,
         }
         write_json(path.with_suffix(".json"), record)
-        checkpoint.unlink(missing_ok=True)
         return record
-
-    def path(self, model: str, key: str) -> Path:
-        """Where the files of a training lie, without their endings."""
-        return self.work / f"{model}-{key}"
 
 
 def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict[str, Any]:
     """Tries all candidates with seed 0, takes the best on validation, and only then reads the test split."""
-    tried = [{**settings, **trainer(model, settings, SEEDS[0])} for settings in candidates(model)]
+    most = spaces()["training"]["max_epochs"]
+    short = spaces()["candidates"]["max_epochs"]
+    tried = [{**settings, **trainer(model, settings, SEEDS[0], short)} for settings in candidates(model)]
     best = max(tried, key=lambda record: record["validation"])
     chosen = {"model": best["model"], "training": best["training"]}
     runs = []
     for seed in SEEDS:
-        record = trainer(model, chosen, seed)
-        victim = load_model(trainer.path(model, record["key"]).with_suffix(".safetensors"))
+        record = trainer(model, chosen, seed, most)
+        victim = load_model(trainer.work / record["file"])
         runs.append(record | {"test": evaluate(victim, trainer.data, split="test")})
     return {
         "schema": 1,
