@@ -72,6 +72,7 @@ def fit(
     max_epochs: int = 100,
     batch_size: int = 2048,
     learning_rate: float = 1e-3,
+    learning_rate_decay: float = 1.0,
     weight_decay: float = 0.0,
     patience: int = 20,
     eval_every: int = 1,
@@ -93,6 +94,7 @@ def fit(
         max_epochs: Number of passes over the training interactions, at most.
         batch_size: Triples per step.
         learning_rate: Adam's step size.
+        learning_rate_decay: Its factor per epoch.
         weight_decay: Adam's L2 penalty.
         patience: Training stops once this many epochs have passed without a better validation value.
         eval_every: Validate every so many epochs.
@@ -109,8 +111,9 @@ def fit(
         CheckpointError: If the checkpoint is damaged or was made with other settings or data.
     """
     cutoff = check_settings(
-        max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
-        patience=patience, eval_every=eval_every, monitor=monitor, checkpoint_every=checkpoint_every,
+        max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate,
+        learning_rate_decay=learning_rate_decay, weight_decay=weight_decay, patience=patience, eval_every=eval_every,
+        monitor=monitor, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
@@ -124,8 +127,10 @@ def fit(
     best = copy.deepcopy(model.state_dict())
     key = ""
     if checkpoint is not None:
-        settings = [seed, batch_size, learning_rate, weight_decay, eval_every, monitor, type(model).__name__]
-        key = hash_json([*settings, model.config, defense.describe() if defense else None, data_hash(data)])
+        settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, eval_every, monitor]
+        key = hash_json(
+            [*settings, type(model).__name__, model.config, defense.describe() if defense else None, data_hash(data)]
+        )
         if Path(checkpoint).exists():
             best = _resume(Path(checkpoint), key, model, optimizer, history, defense)
             # Patience may be another than when the checkpoint was written.
@@ -140,6 +145,8 @@ def fit(
             epoch = history.epochs
             started = time.perf_counter()
             record: dict[str, float] = {"epoch": epoch}
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * learning_rate_decay**epoch
             record |= _train_epoch(model, graph, features, loader, optimizer, defense, seed, epoch, bar)
             if (epoch + 1) % eval_every == 0 or epoch + 1 == max_epochs:
                 record |= evaluator(embed(model, data, graph))
@@ -163,6 +170,7 @@ def check_settings(
     max_epochs: int,
     batch_size: int,
     learning_rate: float,
+    learning_rate_decay: float = 1.0,
     weight_decay: float,
     patience: int,
     eval_every: int,
@@ -183,6 +191,8 @@ def check_settings(
             raise ConfigError(f"'fit' expects {name} >= 1 (got {count})")
     if not 0 < learning_rate < float("inf"):
         raise ConfigError(f"'fit' expects a finite learning_rate > 0 (got {learning_rate})")
+    if not 0 < learning_rate_decay <= 1:
+        raise ConfigError(f"'fit' expects learning_rate_decay above 0, at most 1 (got {learning_rate_decay})")
     if not 0 <= weight_decay < float("inf"):
         raise ConfigError(f"'fit' expects a finite weight_decay >= 0 (got {weight_decay})")
     return cutoff_of(monitor)

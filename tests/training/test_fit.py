@@ -151,3 +151,20 @@ def test_settings_are_checked_alone():
     for change in ({"patience": 0}, {"learning_rate": float("nan")}, {"weight_decay": -1.0}):
         with pytest.raises(mr.errors.ConfigError, match=next(iter(change))):
             mr.training.check_settings(**good | change, monitor="ndcg@5")
+
+
+def test_the_learning_rate_decays_per_epoch_and_over_a_resumption(shop, tmp_path):
+    def train(epochs, checkpoint=None, **settings):
+        model = LightGCN.from_data(shop, embedding_dim=4)
+        mr.fit(model, shop, max_epochs=epochs, checkpoint=checkpoint, **FAST, **settings)
+        return model.user_id.detach()
+
+    start = LightGCN.from_data(shop, embedding_dim=4).user_id.detach()
+    constant, decaying = train(4), train(4, learning_rate_decay=0.5)
+    assert torch.equal(train(1), train(1, learning_rate_decay=0.5))
+    assert (decaying - start).norm() < (constant - start).norm()
+    path = tmp_path / "state.pt"
+    train(2, path, learning_rate_decay=0.5)
+    assert torch.equal(train(4, path, learning_rate_decay=0.5), decaying)
+    with pytest.raises(ConfigError, match="learning_rate_decay"):
+        train(1, learning_rate_decay=0.0)
