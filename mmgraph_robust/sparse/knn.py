@@ -188,11 +188,14 @@ def _distinct(x: Tensor, k: int, memory: int, progress: bool) -> tuple[Tensor, T
         return cosine, neighbour
     wide = min(num_nodes, _BLOCK_COLUMNS)
     # The block of similarities and what top-k makes of it.
-    rows = max(1, memory // (2 * x.element_size() * wide))
+    rows = min(num_nodes, max(1, memory // (2 * x.element_size() * wide)))
+    # One block for all similarities: fresh memory costs a page fault per 4 KB.
+    block = x.new_empty(rows * wide)
     for a, b in tqdm(list(chunks(num_nodes, rows)), desc="kNN", unit="block", disable=not progress):
         best: tuple[Tensor, Tensor] | None = None
         for c, d in chunks(num_nodes, wide):
-            similarity = (x[a:b] @ x[c:d].t()).clamp_(max=1.0)
+            similarity = block[: (b - a) * (d - c)].view(b - a, d - c)
+            torch.mm(x[a:b], x[c:d].t(), out=similarity).clamp_(max=1.0)
             low, high = max(a, c), min(b, d)
             if low < high:
                 node = torch.arange(low, high, device=x.device)
