@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.faiss_search import faiss_search
 from mmgraph_robust.sparse.ops import sddmm
 from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, stable_topk
@@ -119,6 +120,9 @@ def edge_cosine(adj: Adjacency, x: Tensor, *, engine: str | None = None) -> Tens
     Shapes:
         - **output:** ``[num_edges]``, in the order of the edges of `adj`
     """
+    if adj.num_rows != adj.num_cols:
+        raise DataError(f"'adj' expects a square matrix (got {adj})")
+    check_tensor("x", x, (adj.num_rows, "dim"), adj.device, adj)
     unit = F.normalize(x, dim=1)
     return sddmm(adj, unit, unit, engine=engine)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.engines import Reduction, choose_engine
 
 # Engines meet float32 or float64 only: sums of many halves would lose digits.
@@ -200,7 +201,7 @@ def segment_reduce(
     Shapes:
         - **output:** ``[num_rows]`` or ``[num_rows, dim]``
     """
-    _check_edges("x", x, adj)
+    _check_edges("x", x, adj, columns=True)
     if reduce not in ("sum", "mean", "max"):
         raise ConfigError(f"'reduce' expects 'sum', 'mean' or 'max' (got '{reduce}')")
     result: Tensor
@@ -225,7 +226,7 @@ def edge_softmax(adj: Adjacency, logits: Tensor, *, engine: str | None = None) -
     Shapes:
         - **output:** that of `logits`
     """
-    _check_edges("logits", logits, adj)
+    _check_edges("logits", logits, adj, columns=True)
     result: Tensor = _EdgeSoftmax.apply(adj, logits, engine)
     return result
 
@@ -244,24 +245,14 @@ def attention_product(adj: Adjacency, logits: Tensor, x: Tensor, *, engine: str 
     Shapes:
         - **output:** ``[num_rows, dim]`` and the weights ``[num_edges]``
     """
+    _check_edges("logits", logits, adj, columns=False)
     weight = edge_softmax(adj, logits, engine=engine)
     return spmm(adj, x, weight, engine=engine), weight
 
 
 def _check_dense(name: str, x: Tensor, rows: int, adj: Adjacency) -> None:
-    if x.dim() != 2 or x.size(0) != rows:
-        raise DataError(f"'{name}' expects shape [{rows}, dim] for {adj} (got {list(x.shape)})")
-    _check_type(name, x, adj)
+    check_tensor(name, x, (rows, "dim"), adj.device, adj)
 
 
-def _check_edges(name: str, x: Tensor, adj: Adjacency, columns: bool = True) -> None:
-    if x.dim() not in ((1, 2) if columns else (1,)) or x.size(0) != adj.num_edges:
-        raise DataError(f"'{name}' expects {adj.num_edges} entries, one per edge of {adj} (got {list(x.shape)})")
-    _check_type(name, x, adj)
-
-
-def _check_type(name: str, x: Tensor, adj: Adjacency) -> None:
-    if not x.is_floating_point():
-        raise DataError(f"'{name}' expects floating point numbers (got {x.dtype}): call .float()")
-    if x.device != adj.device:
-        raise DataError(f"'{name}' is on {x.device} but the matrix is on {adj.device}: move one of them")
+def _check_edges(name: str, x: Tensor, adj: Adjacency, columns: bool) -> None:
+    check_tensor(name, x, (adj.num_edges, "dim") if columns and x.dim() == 2 else (adj.num_edges,), adj.device, adj)
