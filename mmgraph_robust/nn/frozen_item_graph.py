@@ -8,6 +8,7 @@ import torch
 
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.sparse import Adjacency, knn_graph
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.typing import Features
 
 
@@ -53,7 +54,9 @@ class FrozenItemGraph(torch.nn.Module):
                 f"weights and features differ: {unknown_name('modality', name, set(weights) & set(x_dict))}"
             )
         graphs = []
+        first = next(iter(x_dict.values()))
         for name, x in x_dict.items():
+            check_tensor(f"x_dict['{name}']", x, (first.size(0), "dim"), first.device, self)
             graph = self.normalized(knn_graph(x, self.k))
             graphs.append(graph.with_value(graph.values() * weights[name]))
         return Adjacency.sum(graphs)

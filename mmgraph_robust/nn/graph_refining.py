@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.inputs import GraphInput
 from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.sparse.checks import check_tensor
 
 
 class GraphRefining(torch.nn.Module):
@@ -40,7 +41,17 @@ class GraphRefining(torch.nn.Module):
 
     def forward(self, affinities: list[Tensor], confidence: Tensor, edge_index: GraphInput) -> Tensor:
         """Combines the affinities of the modalities into one weight per edge."""
-        source = edge_index.col if isinstance(edge_index, Adjacency) else edge_index[0]
+        compiled = isinstance(edge_index, Adjacency)
+        source = edge_index.col if compiled else edge_index[0]
+        num_sources = edge_index.num_cols if compiled else "num_sources"
+        for i, affinity in enumerate(affinities):
+            check_tensor(f"affinities[{i}]", affinity, (source.numel(),), source.device, self)
+        check_tensor("confidence", confidence, (num_sources, len(affinities)), source.device, self)
+        if not compiled and bool(((source < 0) | (source >= confidence.size(0))).any()):
+            raise DataError(
+                f"'edge_index' expects sources from 0 to {confidence.size(0) - 1}, the rows of 'confidence' "
+                f"(got {int(source.min())} to {int(source.max())})"
+            )
         trust = F.embedding(source, confidence)
         weight = torch.stack(affinities, dim=1) * trust
         weight = weight.max(dim=1).values if self.reduce == "max" else weight.mean(dim=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
 from mmgraph_robust.sparse import Adjacency, cosine_graph
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.typing import Features
 
 
@@ -101,10 +102,12 @@ class LatentItemGraph(torch.nn.Module):
         return {name: Adjacency.sum(own) if len(own) > 1 else own[0] for name, own in parts.items()}
 
     def _features(self, x_dict: Features, name: str) -> Tensor:
-        if name not in x_dict or x_dict[name].dim() != 2 or x_dict[name].size(1) != self.in_channels[name]:
-            got = list(x_dict[name].shape) if name in x_dict else "no such modality"
-            raise DataError(f"'x_dict' expects '{name}' of shape [num_items, {self.in_channels[name]}] (got {got})")
-        return x_dict[name]
+        if name not in x_dict:
+            raise DataError(f"'x_dict' expects modality '{name}' (got {list(x_dict)})")
+        x = x_dict[name]
+        num_items = x_dict.get(next(iter(self.in_channels)), x).size(0)
+        check_tensor(f"x_dict['{name}']", x, (num_items, self.in_channels[name]), self.weight.device, self)
+        return x
 
     def __repr__(self) -> str:
         return (

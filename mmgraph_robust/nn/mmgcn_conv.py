@@ -12,6 +12,7 @@ from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.init import reset_linear, xavier_linear, xavier_normal
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
 from mmgraph_robust.sparse import spmm
+from mmgraph_robust.sparse.checks import check_tensor
 
 
 class MMGCNConv(torch.nn.Module):
@@ -58,6 +59,8 @@ class MMGCNConv(torch.nn.Module):
 
     def forward(self, x: Tensor, edge_index: GraphInput, ids: Tensor) -> Tensor:
         """One round of messages."""
+        check_tensor("x", x, ("num_nodes", self.in_channels), self.weight.device, self)
+        check_tensor("ids", ids, (x.size(0), self.out_channels), x.device, self)
         adjacency = as_adjacency(edge_index, x.size(0), x.size(0))
         if not is_compiled(edge_index):
             adjacency = adjacency.normalize("row")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
+from mmgraph_robust.sparse.checks import check_tensor
 
 Fusion = Literal["concat", "sum", "mean", "max", "weighted", "attention"]
 
@@ -65,10 +66,11 @@ class ModalityFusion(torch.nn.Module):
         """Fuses the modalities."""
         if not xs:
             raise DataError("'xs' expects one or more modalities (got none)")
+        width = "channels" if self.mode == "concat" else self.channels or xs[0].size(-1)
+        for i, x in enumerate(xs):
+            check_tensor(f"xs[{i}]", x, (xs[0].size(0), width), xs[0].device, self)
         if self.mode == "concat":
             return torch.cat(list(xs), dim=1)
-        if len({x.shape for x in xs}) > 1:
-            raise DataError(f"mode '{self.mode}' expects vectors of one shape (got {[list(x.shape) for x in xs]})")
         x = torch.stack(list(xs), dim=1)
         if self.mode == "max":
             return x.amax(dim=1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency
 from mmgraph_robust.sparse import attention_product, sddmm
+from mmgraph_robust.sparse.checks import check_tensor
 
 
 class PrototypeRouting(torch.nn.Module):
@@ -39,6 +40,8 @@ class PrototypeRouting(torch.nn.Module):
     def forward(self, x: tuple[Tensor, Tensor], edge_index: GraphInput) -> Tensor:
         """Refines the preferences."""
         item, preference = x
+        check_tensor("x[0]", item, ("num_items", "dim"), item.device, self)
+        check_tensor("x[1]", preference, ("num_users", item.size(1)), item.device, self)
         adjacency = as_adjacency(edge_index, item.size(0), preference.size(0))
         for _ in range(self.num_routings):
             message, _ = attention_product(adjacency, sddmm(adjacency, preference, item), item)

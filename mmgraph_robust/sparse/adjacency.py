@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.structure import Structure
 
 Normalization: TypeAlias = Literal["sym", "row", "col", "gcn"]
@@ -71,7 +72,7 @@ class Adjacency:
         num_rows = _check_ids("num_rows", row, num_rows)
         num_cols = _check_ids("num_cols", col, num_cols)
         if values is not None:
-            _check_values(values, row.numel(), edge_index.device)
+            check_tensor("values", values, (row.numel(),), edge_index.device, "the edges")
         structure = Structure.from_pairs(row, col, num_rows, num_cols)
         return cls(structure, None if values is None else values[structure.order])
 
@@ -163,7 +164,7 @@ class Adjacency:
             value: ``[num_edges]``, or :obj:`None` for ones.
         """
         if value is not None:
-            _check_values(value, self.num_edges, self.device)
+            check_tensor("value", value, (self.num_edges,), self.device, self)
         return Adjacency(self.structure, value)
 
     def select(self, keep: Tensor) -> Adjacency:
@@ -172,8 +173,11 @@ class Adjacency:
         Args:
             keep: ``[num_edges]`` boolean, in this matrix's edge order.
         """
-        if keep.dtype != torch.bool or keep.shape != (self.num_edges,):
-            raise DataError(f"'keep' expects [{self.num_edges}] booleans (got {list(keep.shape)} of {keep.dtype})")
+        if keep.dtype != torch.bool or keep.shape != (self.num_edges,) or keep.device != self.device:
+            raise DataError(
+                f"'keep' expects [{self.num_edges}] booleans on {self.device} "
+                f"(got {list(keep.shape)} of {keep.dtype} on {keep.device})"
+            )
         return Adjacency(self.structure.select(keep), None if self.value is None else self.value[keep])
 
     def bipartite(self) -> Adjacency:
@@ -197,10 +201,10 @@ class Adjacency:
     @staticmethod
     def sum(matrices: Sequence[Adjacency]) -> Adjacency:
         """The sum of matrices of one shape; entries that they share stay side by side. Gradients flow to all values."""
-        shapes = {matrix.shape for matrix in matrices}
-        if len(shapes) != 1:
-            raise DataError(f"a sum expects one or more matrices of one shape (got {sorted(shapes)})")
-        ((num_rows, num_cols),) = shapes
+        kinds = {(matrix.shape, matrix.device.type) for matrix in matrices}
+        if len(kinds) != 1:
+            raise DataError(f"'matrices' expects one or more of one shape on one device (got {sorted(kinds)})")
+        (((num_rows, num_cols), _),) = kinds
         return Adjacency.from_edge_index(
             torch.cat([matrix.edge_index() for matrix in matrices], dim=1),
             num_rows=num_rows,
@@ -305,12 +309,3 @@ def _check_ids(name: str, ids: Tensor, size: int | None) -> int:
     if high >= size:
         raise DataError(f"'edge_index' holds id {high}, but '{name}' is {size}: ids must be below it")
     return size
-
-
-def _check_values(values: Tensor, num_edges: int, device: torch.device) -> None:
-    if values.dim() != 1 or values.numel() != num_edges:
-        raise DataError(f"'values' expects shape [{num_edges}], one per edge (got {list(values.shape)})")
-    if not values.is_floating_point():
-        raise DataError(f"'values' expects floating point numbers (got {values.dtype})")
-    if values.device != device:
-        raise DataError(f"'values' is on {values.device} but the edges are on {device}: move one of them")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.sparse.checks import check_tensor
 
 
 def sample_edges(
@@ -40,8 +41,9 @@ def sample_edges(
     # In float64, since float32 keys of millions of edges would collide.
     key = torch.empty(adj.num_edges, dtype=torch.float64, device=adj.device).exponential_(generator=generator)
     if isinstance(how, Tensor):
-        if how.shape != (adj.num_edges,) or not bool((how > 0).all()):
-            raise DataError(f"'how' expects [{adj.num_edges}] weights above 0 (got {list(how.shape)})")
+        check_tensor("how", how, (adj.num_edges,), adj.device, adj)
+        if not bool((how > 0).all()):
+            raise DataError(f"'how' expects weights above 0 (got {float(how.min())})")
         key /= how
     elif how == "degree":
         key /= degree_weights(adj)

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.faiss_search import faiss_search
 from mmgraph_robust.sparse.ops import sddmm
 from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, stable_topk
@@ -130,6 +131,9 @@ def edge_cosine(adj: Adjacency, x: Tensor, *, engine: str | None = None) -> Tens
     Shapes:
         - **output:** ``[num_edges]``, in the order of the edges of `adj`
     """
+    if adj.num_rows != adj.num_cols:
+        raise DataError(f"'adj' expects a square matrix (got {adj})")
+    check_tensor("x", x, (adj.num_rows, "dim"), adj.device, adj)
     unit = F.normalize(x, dim=1)
     return sddmm(adj, unit, unit, engine=engine)
 
@@ -199,11 +203,14 @@ def _distinct(x: Tensor, k: int, memory: int, progress: bool) -> tuple[Tensor, T
         return cosine, neighbour
     wide = min(num_nodes, _BLOCK_COLUMNS)
     # The block of similarities and what top-k makes of it.
-    rows = max(1, memory // (2 * x.element_size() * wide))
+    rows = min(num_nodes, max(1, memory // (2 * x.element_size() * wide)))
+    # One block for all similarities: fresh memory costs a page fault per 4 KB.
+    block = x.new_empty(rows * wide)
     for a, b in tqdm(list(chunks(num_nodes, rows)), desc="kNN", unit="block", disable=not progress):
         best: tuple[Tensor, Tensor] | None = None
         for c, d in chunks(num_nodes, wide):
-            similarity = (x[a:b] @ x[c:d].t()).clamp_(max=1.0)
+            similarity = block[: (b - a) * (d - c)].view(b - a, d - c)
+            torch.mm(x[a:b], x[c:d].t(), out=similarity).clamp_(max=1.0)
             low, high = max(a, c), min(b, d)
             if low < high:
                 node = torch.arange(low, high, device=x.device)

@@ -13,7 +13,38 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.adjacency import Adjacency
-from mmgraph_robust.sparse.engines import choose_engine
+from mmgraph_robust.sparse.checks import check_tensor
+from mmgraph_robust.sparse.engines import Reduction, choose_engine
+
+# Engines meet float32 or float64 only: sums of many halves would lose digits.
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _matmul(adj: Adjacency, value: Tensor, x: Tensor, name: str | None) -> Tensor:
+    wide = _wide(x)
+    engine = choose_engine("matmul", x.device, name, dtype=wide)
+    return engine.matmul(adj, value.to(wide), x.to(wide)).to(x.dtype)
+
+
+def _dot(adj: Adjacency, left: Tensor, right: Tensor, name: str | None) -> Tensor:
+    wide = _wide(left)
+    engine = choose_engine("dot", left.device, name, dtype=wide)
+    return engine.dot(adj, left.to(wide), right.to(wide)).to(left.dtype)
+
+
+def _segment(adj: Adjacency, x: Tensor, reduce: Reduction, name: str | None) -> Tensor:
+    wide = _wide(x)
+    engine = choose_engine("segment", x.device, name, dtype=wide)
+    return engine.segment(adj, x.to(wide), reduce).to(x.dtype)
+
+
+def _spread(adj: Adjacency, x: Tensor) -> Tensor:
+    """What every row has, to each of its edges; faster than ``x[adj.row]``."""
+    return x.index_select(0, adj.row)
+
 
 # Backward passes are built from the differentiable functions themselves, so second derivatives (penalties on
 # gradients) come for free.
@@ -26,7 +57,7 @@ class _SpMM(torch.autograd.Function):
         # Constant values of the matrix are there in the transpose's order already.
         ctx.own = value is adj.value and not value.requires_grad
         ctx.save_for_backward(value, x)
-        return choose_engine("matmul", x.device, engine).matmul(adj, value, x)
+        return _matmul(adj, value, x, engine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
@@ -38,7 +69,7 @@ class _SpMM(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             # Only constant values are worth keeping beside the transpose.
             twin = adj.t() if ctx.own else Adjacency(adj.structure.t())
-            transposed = twin.value if ctx.own else value[adj.permutation]
+            transposed = twin.value if ctx.own else value.index_select(0, adj.permutation)
             grad_x = _SpMM.apply(twin, transposed, grad, ctx.engine)
         return None, grad_value, grad_x, None
 
@@ -48,7 +79,7 @@ class _SDDMM(torch.autograd.Function):
     def forward(ctx: Any, adj: Adjacency, left: Tensor, right: Tensor, engine: str | None) -> Tensor:
         ctx.adj, ctx.engine = adj, engine
         ctx.save_for_backward(left, right)
-        return choose_engine("dot", left.device, engine).dot(adj, left, right)
+        return _dot(adj, left, right, engine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
@@ -58,7 +89,8 @@ class _SDDMM(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_left = _SpMM.apply(adj, grad, right, ctx.engine)
         if ctx.needs_input_grad[2]:
-            grad_right = _SpMM.apply(Adjacency(adj.structure.t()), grad[adj.permutation], left, ctx.engine)
+            transposed = grad.index_select(0, adj.permutation)
+            grad_right = _SpMM.apply(Adjacency(adj.structure.t()), transposed, left, ctx.engine)
         return None, grad_left, grad_right, None
 
 
@@ -66,19 +98,19 @@ class _SegmentSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, adj: Adjacency, x: Tensor, engine: str | None) -> Tensor:
         ctx.adj = adj
-        return choose_engine("segment", x.device, engine).segment(adj, x, "sum")
+        return _segment(adj, x, "sum", engine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
-        return None, grad[ctx.adj.row], None
+        return None, _spread(ctx.adj, grad), None
 
 
 class _SegmentMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, adj: Adjacency, x: Tensor, engine: str | None) -> Tensor:
         ctx.adj, ctx.engine = adj, engine
-        out = choose_engine("segment", x.device, engine).segment(adj, x, "max")
-        ctx.save_for_backward(x == out[adj.row])
+        out = _segment(adj, x, "max", engine)
+        ctx.save_for_backward(x == _spread(adj, out))
         return out
 
     @staticmethod
@@ -88,15 +120,14 @@ class _SegmentMax(torch.autograd.Function):
         share = winner.to(grad.dtype)
         # Winners that tie share the gradient, as torch.amax does it.
         count = _SegmentSum.apply(adj, share, ctx.engine).clamp(min=1)
-        return None, share * (grad / count)[adj.row], None
+        return None, share * _spread(adj, grad / count), None
 
 
 class _EdgeSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, adj: Adjacency, logits: Tensor, engine: str | None) -> Tensor:
-        segment = choose_engine("segment", logits.device, engine).segment
-        weight = (logits - segment(adj, logits, "max")[adj.row]).exp_()
-        weight /= segment(adj, weight, "sum")[adj.row]
+        weight = (logits - _spread(adj, _segment(adj, logits, "max", engine))).exp_()
+        weight /= _spread(adj, _segment(adj, weight, "sum", engine))
         ctx.adj, ctx.engine = adj, engine
         ctx.save_for_backward(weight)
         return weight
@@ -106,7 +137,7 @@ class _EdgeSoftmax(torch.autograd.Function):
         adj: Adjacency = ctx.adj
         (weight,) = ctx.saved_tensors
         product = weight * grad
-        return None, product - weight * _SegmentSum.apply(adj, product, ctx.engine)[adj.row], None
+        return None, product - weight * _spread(adj, _SegmentSum.apply(adj, product, ctx.engine)), None
 
 
 def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None, *, engine: str | None = None) -> Tensor:
@@ -129,8 +160,6 @@ def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None, *, engine: str 
         value = adj.value if adj.value is not None else adj.values(x.dtype)
     else:
         _check_edges("value", value, adj, columns=False)
-    if x.dtype not in (torch.float16, torch.bfloat16):
-        value = value.to(x.dtype)
     result: Tensor = _SpMM.apply(adj, value, x, engine)
     return result
 
@@ -172,7 +201,7 @@ def segment_reduce(
     Shapes:
         - **output:** ``[num_rows]`` or ``[num_rows, dim]``
     """
-    _check_edges("x", x, adj)
+    _check_edges("x", x, adj, columns=True)
     if reduce not in ("sum", "mean", "max"):
         raise ConfigError(f"'reduce' expects 'sum', 'mean' or 'max' (got '{reduce}')")
     result: Tensor
@@ -197,7 +226,7 @@ def edge_softmax(adj: Adjacency, logits: Tensor, *, engine: str | None = None) -
     Shapes:
         - **output:** that of `logits`
     """
-    _check_edges("logits", logits, adj)
+    _check_edges("logits", logits, adj, columns=True)
     result: Tensor = _EdgeSoftmax.apply(adj, logits, engine)
     return result
 
@@ -216,24 +245,14 @@ def attention_product(adj: Adjacency, logits: Tensor, x: Tensor, *, engine: str 
     Shapes:
         - **output:** ``[num_rows, dim]`` and the weights ``[num_edges]``
     """
+    _check_edges("logits", logits, adj, columns=False)
     weight = edge_softmax(adj, logits, engine=engine)
     return spmm(adj, x, weight, engine=engine), weight
 
 
 def _check_dense(name: str, x: Tensor, rows: int, adj: Adjacency) -> None:
-    if x.dim() != 2 or x.size(0) != rows:
-        raise DataError(f"'{name}' expects shape [{rows}, dim] for {adj} (got {list(x.shape)})")
-    _check_type(name, x, adj)
+    check_tensor(name, x, (rows, "dim"), adj.device, adj)
 
 
-def _check_edges(name: str, x: Tensor, adj: Adjacency, columns: bool = True) -> None:
-    if x.dim() not in ((1, 2) if columns else (1,)) or x.size(0) != adj.num_edges:
-        raise DataError(f"'{name}' expects {adj.num_edges} entries, one per edge of {adj} (got {list(x.shape)})")
-    _check_type(name, x, adj)
-
-
-def _check_type(name: str, x: Tensor, adj: Adjacency) -> None:
-    if not x.is_floating_point():
-        raise DataError(f"'{name}' expects floating point numbers (got {x.dtype}): call .float()")
-    if x.device != adj.device:
-        raise DataError(f"'{name}' is on {x.device} but the matrix is on {adj.device}: move one of them")
+def _check_edges(name: str, x: Tensor, adj: Adjacency, columns: bool) -> None:
+    check_tensor(name, x, (adj.num_edges, "dim") if columns and x.dim() == 2 else (adj.num_edges,), adj.device, adj)

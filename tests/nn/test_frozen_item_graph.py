@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn import FrozenItemGraph
 
 from .graphs import nearest
@@ -31,3 +31,5 @@ def test_bad_input_is_named():
         FrozenItemGraph(2, {"visual": 0.5, "textual": 0.5})(x)
     with pytest.raises(ConfigError, match="got none"):
         FrozenItemGraph(2)({})
+    with pytest.raises(DataError, match=r"'x_dict\['textual'\]' expects shape \[5, dim\]"):
+        FrozenItemGraph(2)(x | {"textual": torch.randn(4, 3)})

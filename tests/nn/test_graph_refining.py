@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn import GraphRefining
 from mmgraph_robust.sparse import Adjacency
 
@@ -21,3 +21,24 @@ def test_by_hand(reduce, pruning):
     assert torch.equal(layer(a, c, torch.tensor([[0, 1, 1], [0, 0, 1]])), got)
     with pytest.raises(ConfigError, match="'max' or 'mean'"):
         GraphRefining("sum")
+
+
+@pytest.mark.parametrize(
+    ("second", "confidence", "message"),
+    [
+        (torch.randn(2), torch.randn(2, 2), r"'affinities\[1\]' expects shape \[3\]"),
+        (torch.ones(3, dtype=torch.long), torch.randn(2, 2), r"'affinities\[1\]' expects floating point"),
+        (torch.randn(3), torch.randn(2, 3), r"'confidence' expects shape \[num_sources, 2\]"),
+        (torch.randn(3), torch.randn(2, 2, device="meta"), "'confidence' is on meta"),
+        (torch.randn(3), torch.randn(1, 2), "'edge_index' expects sources from 0 to 0"),
+    ],
+)
+def test_bad_input_is_named(second, confidence, message):
+    with pytest.raises(DataError, match=message):
+        GraphRefining()([torch.randn(3), second], confidence, torch.tensor([[0, 1, 1], [0, 0, 1]]))
+
+
+def test_a_compiled_graph_says_how_many_trust():
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0], [0, 1]]), num_cols=3)
+    with pytest.raises(DataError, match=r"'confidence' expects shape \[3, 1\]"):
+        GraphRefining()([torch.randn(2)], torch.randn(2, 1), adj)

@@ -55,10 +55,18 @@ def test_rows_without_positive_sum_give_no_nan():
 def test_bad_input_is_named():
     layer = LatentItemGraph({"visual": 6}, k=3)
     assert repr(layer) == "LatentItemGraph({'visual': 6}, hidden_channels=64, k=3, skip=0.9)"
-    with pytest.raises(DataError, match="'visual' of shape .num_items, 6. .got no such modality"):
+    with pytest.raises(DataError, match=r"'x_dict' expects modality 'visual' \(got \['textual'\]\)"):
         layer({"textual": torch.randn(9, 6)})
-    with pytest.raises(DataError, match=r"'visual' of shape .* \(got \[9, 5\]\)"):
+    visual = r"'x_dict\['visual'\]'"
+    with pytest.raises(DataError, match=rf"{visual} expects shape \[9, 6\] .* \(got \[9, 5\]\)"):
         layer({"visual": torch.randn(9, 5)})
+    with pytest.raises(DataError, match=f"{visual} expects floating point numbers"):
+        layer({"visual": torch.ones(9, 6, dtype=torch.long)})
+    with pytest.raises(DataError, match=f"{visual} is on meta"):
+        layer({"visual": torch.randn(9, 6, device="meta")})
+    two = LatentItemGraph({"visual": 6, "textual": 2}, k=3)
+    with pytest.raises(DataError, match=r"'x_dict\['textual'\]' expects shape \[9, 2\]"):
+        two({"visual": torch.randn(9, 6), "textual": torch.randn(8, 2)})
     with pytest.raises(ConfigError, match="'k' expects a number from 1 to 2"):
         layer({"visual": torch.randn(2, 6)})
     for arguments, message in (

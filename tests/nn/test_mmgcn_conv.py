@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch_geometric.nn import SAGEConv
 from torch_geometric.testing import assert_module
 
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn import MMGCNConv
 
 from .graphs import EDGE_INDEX
@@ -43,3 +43,18 @@ def test_parameters_come_from_the_generator():
     assert repr(layer) == "MMGCNConv(3, 4, combine='concat')"
     with pytest.raises(ConfigError, match="'concat' or 'add'"):
         MMGCNConv(3, 4, "False")
+
+
+@pytest.mark.parametrize(
+    ("x", "ids", "message"),
+    [
+        (torch.randn(5, 2), torch.randn(5, 4), r"'x' expects shape \[num_nodes, 3\]"),
+        (torch.ones(5, 3, dtype=torch.long), torch.randn(5, 4), "'x' expects floating point"),
+        (torch.randn(5, 3), torch.randn(4, 4), r"'ids' expects shape \[5, 4\]"),
+        (torch.randn(5, 3), torch.randn(5, 4, device="meta"), "'ids' is on meta"),
+        (torch.randn(4, 3), torch.randn(4, 4), "'edge_index' holds id 4"),
+    ],
+)
+def test_bad_input_is_named(x, ids, message):
+    with pytest.raises(DataError, match=message):
+        MMGCNConv(3, 4)(x, EDGE_INDEX, ids)

@@ -50,7 +50,15 @@ def test_bad_input_is_named(xs):
         ModalityFusion("attention")
     with pytest.raises(DataError, match="one or more"):
         ModalityFusion()([])
-    with pytest.raises(DataError, match="one shape"):
-        ModalityFusion("sum")([torch.randn(4, 3), torch.randn(4, 2)])
+    for mode, other, message in (
+        ("sum", torch.randn(4, 2), r"expects shape \[4, 3\]"),
+        ("concat", torch.randn(5, 2), r"expects shape \[4, channels\]"),
+        ("mean", torch.ones(4, 3, dtype=torch.long), "expects floating point"),
+        ("max", torch.randn(4, 3, device="meta"), "is on meta"),
+    ):
+        with pytest.raises(DataError, match=rf"'xs\[1\]' {message}"):
+            ModalityFusion(mode)([torch.randn(4, 3), other])
+    with pytest.raises(DataError, match=r"'xs\[0\]' expects shape \[4, 2\]"):
+        ModalityFusion("attention", channels=2)([torch.randn(4, 3)])
     with pytest.raises(DataError, match="expects 3 modalities .got 2"):
         ModalityFusion("weighted", num_modalities=3)(xs[:2])

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.testing import assert_module
 
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn import PrototypeRouting
 
 
@@ -38,3 +38,11 @@ def test_bad_input_is_named():
     assert repr(PrototypeRouting(3)) == "PrototypeRouting(num_routings=3)"
     with pytest.raises(ConfigError, match="num_routings >= 0"):
         PrototypeRouting(-1)
+    edge_index = torch.tensor([[0], [0]])
+    for item, user, message in (
+        (torch.ones(2, 3, dtype=torch.long), torch.randn(2, 3), r"'x\[0\]' expects floating point"),
+        (torch.randn(2, 3), torch.randn(2, 4), r"'x\[1\]' expects shape \[num_users, 3\]"),
+        (torch.randn(2, 3), torch.randn(2, 3, device="meta"), r"'x\[1\]' is on meta"),
+    ):
+        with pytest.raises(DataError, match=message):
+            PrototypeRouting()((item, user), edge_index)

@@ -167,6 +167,9 @@ def test_indices_are_int32_where_they_fit():
     assert Adjacency.from_edge_index(torch.tensor([[0], [1]])).col.dtype == torch.int32
 
 
+SMALL = Adjacency.from_edge_index(torch.tensor([[0], [1]]))
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [
@@ -181,6 +184,13 @@ def test_indices_are_int32_where_they_fit():
         (lambda: Adjacency.from_matrix(torch.eye(2)), "from_edge_index"),
         (lambda: Adjacency.from_matrix("graph"), "'matrix'"),
         (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=torch.ones(1, device="meta")), "meta"),
+        (lambda: SMALL.with_value(torch.ones(2)), "'value'"),
+        (lambda: SMALL.with_value(torch.ones(1, device="meta")), "'value' is on meta"),
+        (lambda: SMALL.select(torch.ones(2, dtype=torch.bool)), "'keep'"),
+        (lambda: SMALL.select(torch.ones(1)), "'keep'"),
+        (lambda: SMALL.select(torch.ones(1, dtype=torch.bool, device="meta")), "'keep'"),
+        (lambda: Adjacency.sum([SMALL, SMALL.t()]), "'matrices'"),
+        (lambda: Adjacency.sum([SMALL, SMALL.to("meta")]), "'matrices'"),
     ],
 )
 def test_bad_input_names_the_argument(call, named):

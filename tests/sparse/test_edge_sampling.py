@@ -47,8 +47,11 @@ def test_weights_of_ones_own(adj):
     weights = torch.full((8,), 1e-9)
     weights[[1, 6]] = 1.0
     assert sample_edges(adj, 0.25, weights, generator=generator()).nonzero().flatten().tolist() == [1, 6]
-    with pytest.raises(DataError, match="'how' expects \\[8\\] weights above 0"):
+    with pytest.raises(DataError, match="'how' expects weights above 0"):
         sample_edges(adj, 0.5, torch.zeros(8))
+    for wrong in (torch.ones(7), torch.ones(8, dtype=torch.long), torch.ones(8, device="meta")):
+        with pytest.raises(DataError, match="'how'"):
+            sample_edges(adj, 0.5, wrong)
 
 
 def test_more_edges_than_multinomial_takes():

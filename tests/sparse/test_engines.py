@@ -4,11 +4,16 @@ from importlib.resources import files
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse import ENGINES, Adjacency, choose_engine, edge_softmax, sddmm, segment_reduce, spmm
 from mmgraph_robust.sparse.engines import gather
+from mmgraph_robust.sparse.structure import Structure
+
+from .graphs import edges
 
 CPU = torch.device("cpu")
 HERE = [name for name, engine in ENGINES.items() if engine.missing(CPU) is None]
@@ -54,6 +59,62 @@ def test_every_engine_has_the_same_gradients(name):
     assert gradcheck(lambda v, z: spmm(adj, z, v, engine=name), (value, x))
     assert gradcheck(lambda a, b: sddmm(adj, a, b, engine=name), (left, x))
     assert gradcheck(lambda v: edge_softmax(adj, v, engine=name), (value,))
+
+
+@pytest.mark.parametrize("name", HERE)
+@settings(max_examples=40, deadline=None)
+@given(graph=edges(), dim=st.sampled_from([0, 1, 3, 16, 33]), seed=st.integers(0, 99))
+def test_every_engine_equals_dense_algebra(name, graph, dim, seed):
+    edge_index, values, rows, cols = graph
+    generator = torch.Generator().manual_seed(seed)
+    adj = Adjacency.from_edge_index(edge_index, num_rows=rows, num_cols=cols, values=values)
+    # Neither side lies in memory row by row.
+    x, left = (torch.randn(dim, size, generator=generator).t() for size in (cols, rows))
+    # Indices too large for int32 cannot be tried, but their type can.
+    wide = Adjacency(Structure(adj.rowptr.long(), adj.col.long(), cols), adj.value)
+    for each in (adj, wide):
+        assert torch.allclose(spmm(each, x, engine=name), adj.to_dense() @ x, atol=1e-5)
+        expected = (left @ x.t())[adj.row.long(), adj.col.long()]
+        assert torch.allclose(sddmm(each, left, x, engine=name), expected, atol=1e-5)
+        on_edges = torch.randn(adj.num_edges, dim, generator=generator)
+        pattern = torch.nn.functional.one_hot(adj.row.long(), rows).t().float()
+        assert torch.allclose(segment_reduce(each, on_edges, engine=name), pattern @ on_edges, atol=1e-5)
+        largest = torch.stack(
+            [on_edges[adj.row == i].amax(0) if (adj.row == i).any() else torch.zeros(dim) for i in range(rows)]
+        )
+        assert torch.equal(segment_reduce(each, on_edges, "max", engine=name), largest)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_no_engine_adds_up_in_half_precision(name):
+    # In float16, 2048 + 1 is 2048.
+    adj = Adjacency.from_edge_index(torch.stack([torch.zeros(4096), torch.arange(4096)]).long())
+    ones = torch.ones(4096, 2, dtype=torch.float16)
+    assert torch.equal(spmm(adj, ones, engine=name), torch.full((1, 2), 4096, dtype=torch.float16))
+    assert torch.equal(segment_reduce(adj, ones, engine=name), torch.full((1, 2), 4096, dtype=torch.float16))
+    wide = torch.ones(1, 4096, dtype=torch.float16)
+    assert float(sddmm(adj, wide, wide.expand(4096, -1), engine=name)[0]) == 4096
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_rows_of_minus_infinity_are_not_rows_without_edges(name):
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 2], [0, 1, 0]]), num_rows=4)
+    x = torch.tensor([-torch.inf, -torch.inf, 1.0])
+    assert segment_reduce(adj, x, "max", engine=name).tolist() == [-torch.inf, 0.0, 1.0, 0.0]
+
+
+def test_bags_build_no_graph_of_their_own(adj):
+    engine, x = ENGINES["embedding_bag"], torch.randn(22, 3, requires_grad=True)
+    value = torch.randn(200, requires_grad=True)
+    assert not engine.matmul(adj, value, x).requires_grad
+    assert not engine.segment(adj, value, "sum").requires_grad
+    assert not engine.segment(adj, value, "max").requires_grad
+
+
+def test_an_engine_without_kernels_for_a_type_is_not_its_default():
+    assert torch.float64 not in ENGINES["embedding_bag"].dtypes
+    assert choose_engine("matmul", CPU, dtype=torch.float64).name != "embedding_bag"
+    assert choose_engine("matmul", CPU, "embedding_bag", dtype=torch.float64).name == "embedding_bag"
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
-from mmgraph_robust.sparse import edge_cosine, knn, knn_graph, knn_search
+from mmgraph_robust.sparse import Adjacency, edge_cosine, knn, knn_graph, knn_search
 
 
 def brute_force(x, k, include_self):
@@ -121,6 +121,10 @@ def test_a_hash_of_equal_rows_is_equal_wherever_they_stand():
         (lambda: knn_search(torch.randn(5, 2), 0), ConfigError, "'k'"),
         (lambda: knn_search(torch.tensor([[1.0], [torch.nan]]), 1), NonFiniteError, "row 1"),
         (lambda: knn_search(torch.randn(5, 2), 1, engine="annoy"), ConfigError, "'torch' or 'faiss'"),
+        (lambda: edge_cosine(knn_graph(torch.randn(5, 2), 1), torch.randn(4, 2)), DataError, "'x'"),
+        (lambda: edge_cosine(knn_graph(torch.randn(5, 2), 1), torch.randn(5)), DataError, "'x'"),
+        (lambda: edge_cosine(knn_graph(torch.randn(5, 2), 1), torch.ones(5, 2, dtype=torch.long)), DataError, "'x'"),
+        (lambda: edge_cosine(Adjacency.from_edge_index(torch.tensor([[0], [1]])), rows(2, 2)), DataError, "'adj'"),
     ],
 )
 def test_bad_input(call, error, named):

@@ -12,6 +12,7 @@ import torch
 
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.sparse.engines.base import Engine, Operation, Reduction
+from mmgraph_robust.sparse.engines.embedding_bag import EmbeddingBagEngine
 from mmgraph_robust.sparse.engines.gather import GatherEngine
 from mmgraph_robust.sparse.engines.torch_csr import TorchCSREngine
 from mmgraph_robust.sparse.engines.torch_scatter import TorchScatterEngine
@@ -19,7 +20,8 @@ from mmgraph_robust.sparse.engines.torch_sparse import TorchSparseEngine
 
 ENVIRONMENT_VARIABLE = "MMGRAPH_ENGINE"
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (TorchCSREngine(), GatherEngine(), TorchSparseEngine(), TorchScatterEngine())
+    engine.name: engine
+    for engine in (EmbeddingBagEngine(), TorchCSREngine(), GatherEngine(), TorchSparseEngine(), TorchScatterEngine())
 }
 
 
@@ -30,13 +32,16 @@ def measured_order() -> dict[str, dict[str, list[str]]]:
     return table
 
 
-def choose_engine(operation: Operation, device: torch.device, name: str | None = None) -> Engine:
+def choose_engine(
+    operation: Operation, device: torch.device, name: str | None = None, *, dtype: torch.dtype = torch.float32
+) -> Engine:
     """The engine for an operation: `name`, else the environment variable ``MMGRAPH_ENGINE``, else the measured table.
 
     Args:
         operation: ``"matmul"``, ``"dot"`` or ``"segment"``.
         device: Where it runs.
         name: An engine's name, or :obj:`None`. Operations that the named engine does not have go by the table.
+        dtype: In what it is computed, float32 or float64; the table's engines are passed over where they lack it.
 
     Raises:
         ConfigError: If the name is unknown, if its package is not installed, or if torch is to be deterministic and
@@ -59,7 +64,7 @@ def choose_engine(operation: Operation, device: torch.device, name: str | None =
             return engine
     for other in measured_order().get(device.type, {}).get(operation, []):
         engine = ENGINES[other]
-        if not engine.missing(device) and (engine.deterministic_on_cuda or not strict):
+        if dtype in engine.dtypes and not engine.missing(device) and (engine.deterministic_on_cuda or not strict):
             return engine
     return ENGINES["gather"]
 

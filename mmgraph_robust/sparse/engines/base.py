@@ -16,16 +16,19 @@ Reduction: TypeAlias = Literal["sum", "max"]
 
 class Engine:
     """Plain kernels on an :class:`~mmgraph_robust.sparse.Adjacency`, without autograd: gradients are built from them in
-    ``ops.py``. Inputs are checked there; every engine gives the same results up to rounding.
+    ``ops.py``. Inputs are checked there and come in float32 or float64; every engine gives the same results up to
+    rounding.
 
     Attributes:
         name: How the engine is asked for.
         operations: What it has; the default engine does the rest.
+        dtypes: The types for which it may be the default; asked for by name, it does both.
         deterministic_on_cuda: Whether two runs on CUDA give the same bits.
     """
 
     name: ClassVar[str]
     operations: ClassVar[frozenset[Operation]]
+    dtypes: ClassVar[frozenset[torch.dtype]] = frozenset({torch.float32, torch.float64})
     deterministic_on_cuda: ClassVar[bool] = False
 
     def missing(self, device: torch.device) -> str | None:

@@ -19,11 +19,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.long), torch.tensor([]), (1, 1))
 
-_HALF = (torch.float16, torch.bfloat16)
-
 
 class TorchCSREngine(Engine):
-    """Products by ``torch.sparse_csr_tensor``; half precision is accumulated in float32."""
+    """Products by ``torch.sparse_csr_tensor``."""
 
     name = "torch"
     operations = frozenset({"matmul", "dot"})
@@ -36,8 +34,6 @@ class TorchCSREngine(Engine):
 
     def matmul(self, adj: Adjacency, value: Tensor, x: Tensor) -> Tensor:
         """CSR times dense."""
-        if x.dtype in _HALF:
-            return self.matmul(adj, value.float(), x.float()).to(x.dtype)
         if adj.num_edges == 0 or x.numel() == 0:
             return x.new_zeros(adj.num_rows, x.size(1))
         matrix = torch.sparse_csr_tensor(adj.rowptr, adj.col, value, adj.shape, check_invariants=False)
@@ -46,8 +42,6 @@ class TorchCSREngine(Engine):
 
     def dot(self, adj: Adjacency, left: Tensor, right: Tensor) -> Tensor:
         """Dense times dense where the pattern has entries."""
-        if left.dtype in _HALF:
-            return self.dot(adj, left.float(), right.float()).to(left.dtype)
         if adj.num_edges == 0 or left.size(1) == 0:
             return left.new_zeros(adj.num_edges)
         if adj.num_edges > adj.num_rows * adj.num_cols:
@@ -56,6 +50,7 @@ class TorchCSREngine(Engine):
         pattern = torch.sparse_csr_tensor(
             adj.rowptr, adj.col, left.new_zeros(adj.num_edges), adj.shape, check_invariants=False
         )
-        sampled = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.contiguous().t(), beta=0.0)
+        # Into the pattern itself, which would be copied otherwise.
+        sampled = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.contiguous().t(), beta=0.0, out=pattern)
         result: Tensor = sampled.values()
         return result

@@ -29,7 +29,5 @@ class TorchSparseEngine(Engine):
         import torch_sparse  # noqa: F401  registers the operator
 
         rowptr, col = adj.long_pointers
-        result: Tensor = torch.ops.torch_sparse.spmm_sum(
-            None, rowptr, col, value.to(x.dtype), None, None, x.contiguous()
-        )
+        result: Tensor = torch.ops.torch_sparse.spmm_sum(None, rowptr, col, value, None, None, x.contiguous())
         return result
