@@ -61,7 +61,9 @@ def knn_search(
     if engine == "faiss":
         cosine, neighbour = faiss_search(x, wanted)
     else:
-        cosine, neighbour = _search(x, wanted, memory, progress)
+        # Half precision would choose other neighbours.
+        with torch.autocast(x.device.type, enabled=False):
+            cosine, neighbour = _search(x, wanted, memory, progress)
     if include_self:
         node = torch.arange(x.size(0), device=x.device).unsqueeze(1)
         own = (x.square().sum(1, keepdim=True) > 0).to(x.dtype)
@@ -130,7 +132,7 @@ def edge_cosine(adj: Adjacency, x: Tensor, *, engine: str | None = None) -> Tens
     Shapes:
         - **output:** ``[num_edges]``, in the order of the edges of `adj`
     """
-    unit = F.normalize(x, dim=1)
+    unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
     return sddmm(adj, unit, unit, engine=engine)
 
 
