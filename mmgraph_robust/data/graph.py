@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from functools import cached_property
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, interactions
 from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.utils import child_generator
 
 
 class Graph:
@@ -26,6 +27,8 @@ class Graph:
             ``('item', 'similar_<modality>', 'item')`` where `data` has them: graphs that do not follow the features.
         latent_graphs: ``[num_items, num_items]`` per modality that a model learned itself and keeps for some training
             steps (:meth:`~mmgraph_robust.models.Recommender.training_graph`); empty otherwise.
+        seed: Seed of what a training step leaves to chance (dropout and the like), which makes the forward pass a pure
+            function of its inputs there, too; :obj:`None` outside training: nothing is left to chance.
     """
 
     def __init__(
@@ -33,11 +36,15 @@ class Graph:
         interactions: Adjacency,
         item_graphs: dict[str, Adjacency] | None = None,
         latent_graphs: dict[str, Adjacency] | None = None,
+        seed: int | None = None,
     ) -> None:
         self.interactions = interactions
         self.num_users, self.num_items = interactions.shape
         self.item_graphs = dict(item_graphs or {})
         self.latent_graphs = dict(latent_graphs or {})
+        self.seed = seed
+        # Made when first asked for, and shared by all graphs of the same interactions.
+        self._operators: dict[str, Adjacency] = {}
 
     @classmethod
     def from_data(cls, data: HeteroData) -> Graph:
@@ -50,7 +57,7 @@ class Graph:
 
     def with_interactions(self, interactions: Adjacency) -> Graph:
         """The same item graphs beside other interactions."""
-        return Graph(interactions, self.item_graphs, self.latent_graphs)
+        return Graph(interactions, self.item_graphs, self.latent_graphs, self.seed)
 
     def with_item_graphs(self, item_graphs: dict[str, Adjacency]) -> Graph:
         """The same interactions beside other item graphs of features (none: models build them from their features)."""
@@ -64,6 +71,16 @@ class Graph:
         other.latent_graphs = dict(latent_graphs)
         return other
 
+    def with_seed(self, seed: int | None) -> Graph:
+        """The same graph with another seed (:obj:`None`: nothing is left to chance)."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
+    def generator(self, purpose: str) -> torch.Generator | None:
+        """A fresh generator, on the CPU, for one purpose of a training step; :obj:`None` without :attr:`seed`."""
+        return None if self.seed is None else child_generator(self.seed, purpose)
+
     @property
     def num_nodes(self) -> int:
         """Users and items together; in stacked matrices the users come first."""
@@ -74,32 +91,37 @@ class Graph:
         """Where the operators live."""
         return self.interactions.device
 
-    @cached_property
+    @property
     def bipartite(self) -> Adjacency:
         """``[num_nodes, num_nodes]``: every training interaction in both directions, users stacked over items."""
-        return self.interactions.bipartite()
+        return self._operator("bipartite", self.interactions.bipartite)
 
-    @cached_property
+    @property
     def bipartite_sym(self) -> Adjacency:
         r""":attr:`bipartite` normalised as :math:`D^{-1/2} A D^{-1/2}`."""
-        return self.bipartite.normalize("sym")
+        return self._operator("sym", lambda: self.bipartite.normalize("sym"))
 
-    @cached_property
+    @property
     def bipartite_mean(self) -> Adjacency:
         r""":attr:`bipartite` normalised as :math:`D^{-1} A`, the mean over neighbours."""
-        return self.bipartite.normalize("row")
+        return self._operator("mean", lambda: self.bipartite.normalize("row"))
 
-    @cached_property
+    @property
     def bipartite_walk(self) -> Adjacency:
         r""":attr:`bipartite` with a self loop at every node, normalised as :math:`D^{-1} (A + I)`."""
-        return self.bipartite.with_self_loops().normalize("row")
+        return self._operator("walk", lambda: self.bipartite.with_self_loops().normalize("row"))
 
-    @cached_property
+    @property
+    def interactions_sym(self) -> Adjacency:
+        r""":attr:`interactions` normalised as :math:`D_u^{-1/2} A D_i^{-1/2}`, a block of :attr:`bipartite_sym`."""
+        return self._operator("user_sym", lambda: self.interactions.normalize("sym"))
+
+    @property
     def user_degree(self) -> Tensor:
         """``[num_users]`` number of training interactions."""
         return self.interactions.degree()
 
-    @cached_property
+    @property
     def item_degree(self) -> Tensor:
         """``[num_items]`` number of training interactions."""
         return self.interactions.t().degree()
@@ -111,7 +133,12 @@ class Graph:
         item, latent = (
             {name: adj.to(device) for name, adj in graphs.items()} for graphs in (self.item_graphs, self.latent_graphs)
         )
-        return Graph(self.interactions.to(device), item, latent)
+        return Graph(self.interactions.to(device), item, latent, self.seed)
+
+    def _operator(self, name: str, make: Callable[[], Adjacency]) -> Adjacency:
+        if name not in self._operators:
+            self._operators[name] = make()
+        return self._operators[name]
 
     def __repr__(self) -> str:
         return (

@@ -23,7 +23,8 @@ def add_item_graphs(
     cache: str | Path | None = None,
     progress: bool = False,
 ) -> HeteroData:
-    """A shallow copy of `data` with the `k` nearest items of each item, by cosine, as edges per modality.
+    """A shallow copy of `data` with the `k` nearest items of each item, by cosine, as edges per modality, beside the
+    item graphs of other modalities that it has.
 
     Models that read item graphs (FREEDOM, LATTICE, MGCN, DRAGON) take the edges
     ``('item', 'similar_<modality>', 'item')`` where `data` has them, and build them from the features otherwise. Stored
@@ -41,7 +42,7 @@ def add_item_graphs(
         NonFiniteError: If features are not finite.
     """
     graphs = {name: knn_graph(x, k, cache=cache, progress=progress) for name, x in features(data, modalities).items()}
-    return with_item_graphs(data, graphs)
+    return with_item_graphs(data, stored_item_graphs(data) | graphs)
 
 
 def with_item_graphs(data: HeteroData, graphs: Mapping[str, Adjacency]) -> HeteroData:

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import ThreatModel
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.base import Defense, Step, feature_gradients
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
@@ -82,10 +82,10 @@ class AdversarialTraining(Defense):
             if index > 0:
                 leaves = {m: (clean[m] + d).detach().requires_grad_() for m, d in delta.items()}
                 loss = self._loss_on(step, leaves)
-            gradients = torch.autograd.grad(loss, list(leaves.values()), retain_graph=index == 0)
-            for (name, change), gradient in zip(delta.items(), gradients, strict=True):
+            gradients = feature_gradients(loss, leaves, step.model, retain_graph=index == 0)
+            for name, gradient in gradients.items():
                 radius = self._radii[name]
-                moved = change + size * radius * self._threat.steepest(gradient)
+                moved = delta[name] + size * radius * self._threat.steepest(gradient)
                 delta[name] = self._threat.project(moved, radius)
         adversarial = self._loss_on(step, {m: (clean[m] + d).detach() for m, d in delta.items()})
         return self.weight * adversarial, {"adversarial_loss": float(adversarial.detach())}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.base import Defense, Step, feature_gradients
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
@@ -148,7 +148,8 @@ class ModalityBalancing(Defense):
         for _ in range(self.steps):
             z = z.detach().requires_grad_()
             embedded = F.embedding(item, self._encode(step, item, z).item[self.sensitive])
-            (gradient,) = torch.autograd.grad((embedded - target).square().mean(), z)
+            distance = (embedded - target).square().mean()
+            gradient = feature_gradients(distance, {self.sensitive: z}, step.model)[self.sensitive]
             z = z.detach() - (self._eps / self.steps) * gradient.sign()
             z = torch.minimum(torch.maximum(z, x - self._eps), x + self._eps)
         return z.detach()

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
 
@@ -37,6 +38,23 @@ class Step:
     loss: Tensor
     generator: torch.Generator
     index: int
+
+
+def feature_gradients(value: Tensor, features: Features, model: Recommender, *, retain_graph: bool = False) -> Features:
+    """The gradient of `value` with respect to `features`.
+
+    Raises:
+        ConfigError: If a modality does not reach it: whoever trains on that would defend nothing.
+    """
+    found = torch.autograd.grad(value, list(features.values()), retain_graph=retain_graph, allow_unused=True)
+    for name, gradient in zip(features, found, strict=True):
+        if gradient is None:
+            raise ConfigError(
+                f"the features of '{name}' do not reach what '{type(model).__name__}' trains on, so there is nothing to "
+                "defend: features that act through an item graph are met only where every step builds it anew "
+                "(LATTICE: refresh_every=1)"
+            )
+    return dict(zip(features, found, strict=True))
 
 
 class Defense:

@@ -97,13 +97,13 @@ def find_sensitive(
 
     Returns:
         ``by_margin`` and ``by_metric``, with the numbers under ``margin_decline`` and ``metric_decline``; None for a
-        model that reads no features, or whose metric is zero on the clean data, so that nothing can be lost.
+        model whose score no feature reaches, or whose metric is zero on the clean data, so that nothing can be lost.
 
     Raises:
         ConfigError: If the metric is unknown.
     """
     cutoff = cutoff_of(metric)
-    if not model.modalities:
+    if model.feature_path == "none" or not model.modalities:
         return None
     attacks = [(attack or PGD(steps=10), ThreatModel([m], budget, labels="val")) for m in model.modalities]
     outcome = robustness(model, data, attacks, split="val", k=[cutoff], seed=seed, progress=False)

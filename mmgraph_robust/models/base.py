@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
@@ -137,6 +138,17 @@ class Recommender(torch.nn.Module):
         """The features of the model's modalities as it reads them: with their trainable part, where there is one."""
         return {m: features[m] + self.residual[m] if m in self.residual else features[m] for m in self.modalities}
 
+    def read_rows(self, features: Features, modality: str, rows: Tensor) -> Tensor:
+        """Some rows of what :meth:`read` gives for one modality, for losses that need no others.
+
+        Args:
+            features: The features of all items.
+            modality: Which of them.
+            rows: ``[n]`` item ids.
+        """
+        x = F.embedding(rows, features[modality])
+        return x + F.embedding(rows, self.residual[modality]) if modality in self.residual else x
+
     def graph(self, data: HeteroData) -> Graph:
         """`data` compiled for this model, on its device, item graphs included.
 
@@ -175,12 +187,13 @@ class Recommender(torch.nn.Module):
     def training_graph(
         self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator
     ) -> Graph:
-        """The graph of one training step (default: the whole one): pruned, or with learned parts kept for some steps.
+        """The graph of one training step (default: the whole one): pruned, with learned parts kept for some steps, or
+        with a seed for what the forward pass leaves to chance (:meth:`~mmgraph_robust.data.Graph.with_seed`).
 
         Args:
             graph: The whole graph.
             previous: What this method returned for the previous step, :obj:`None` at the first of an epoch.
-            features: The features of the step.
+            features: The clean features.
             step: Number of the step within its epoch.
             generator: Randomness of the epoch, on the CPU.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,12 @@ class Embeddings:
     Attributes:
         user: ``[num_users, dim_c]`` per channel.
         item: ``[num_items, dim_c]`` per channel.
+        extra: What the model's own loss reads beside them, by name; no part of the score.
     """
 
     user: Mapping[str, Tensor]
     item: Mapping[str, Tensor]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.user or set(self.user) != set(self.item):
@@ -93,7 +95,8 @@ class Embeddings:
 
     def detach(self) -> Embeddings:
         """The same values, cut from the autograd graph."""
-        return Embeddings({c: x.detach() for c, x in self.user.items()}, {c: x.detach() for c, x in self.item.items()})
+        user, item, extra = ({c: x.detach() for c, x in part.items()} for part in (self.user, self.item, self.extra))
+        return Embeddings(user, item, extra)
 
     def check_finite(self) -> Embeddings:
         """Returns itself.

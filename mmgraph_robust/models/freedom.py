@@ -130,10 +130,7 @@ class FREEDOM(Recommender):
         user = F.embedding(batch.user, embeddings.user["id"])
         rows, place = torch.unique(torch.cat([batch.positive, batch.negative]), return_inverse=True)
         for name in self.modalities:
-            x = F.embedding(rows, features[name])
-            if name in self.residual:
-                x = x + F.embedding(rows, self.residual[name])
-            projected = F.embedding(place, self.projection[name](x))
+            projected = F.embedding(place, self.projection[name](self.read_rows(features, name, rows)))
             positive, negative = (user.repeat(2, 1) * projected).sum(1).split(len(batch))
             total = total + self.reg * bpr_loss(positive, negative)
         return total
@@ -147,4 +144,7 @@ def _weights(modalities: tuple[str, ...], weights: Mapping[str, float] | None) -
         raise ConfigError(
             f"'FREEDOM': weights expects one for each modality: {unknown_name('modality', name, modalities)}"
         )
-    return dict(weights)
+    for name, weight in weights.items():
+        if not 0 <= weight < float("inf"):
+            raise ConfigError(f"'FREEDOM' expects finite weights >= 0 (got {weight} for '{name}')")
+    return {name: float(weights[name]) for name in modalities}

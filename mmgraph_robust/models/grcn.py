@@ -31,8 +31,14 @@ class GRCN(Recommender):
 
     The affinities of all modalities give the edge weights :math:`w` (:class:`~mmgraph_robust.nn.GraphRefining`) that
     ids are propagated with, :math:`id = \sum_{l=0}^{L} A_w^l\, \mathrm{rownorm}(E)`. The score is the dot product of
-    :math:`[id \Vert out^1 \Vert \dots]`: one channel for the ids and one per modality. Features reach the ``id``
-    channel as well, through the edge weights.
+
+    .. math::
+        \begin{cases} [id \Vert out^1 \Vert \dots \Vert out^M] & \text{concat} \\
+        \frac{1}{M + 1} \big(id + \sum_m out^m\big) & \text{mean} \\ id & \text{id} \end{cases}
+
+    with one channel for the ids and one per modality: of ``concat`` the blocks, of ``mean`` the fused user with
+    :math:`id_i / (M + 1)` and :math:`out_i^m / (M + 1)`, of ``id`` the ids alone. Features reach the ``id`` channel as
+    well, through the edge weights.
 
     Args:
         num_users: Number of users.
@@ -41,14 +47,22 @@ class GRCN(Recommender):
         embedding_dim: Width of ids and of every modality's vectors.
         num_layers: Number of hops of the ids.
         num_routings: Rounds of prototype routing.
-        weighting: How affinities of several modalities become one edge weight.
-        pruning: Whether negative edge weights are cut off.
+        weighting: How affinities of several modalities become one edge weight
+            (:class:`~mmgraph_robust.nn.GraphRefining`); ``"confidence"`` is the paper's.
+        pruning: Whether negative edge weights are cut off (hard pruning; the official runs take soft pruning, without).
+        fusion: How ids and modalities become one vector.
+        routing: ``"paper"``, or ``"compat"``, which leaves the users' preferences as they are: what both public codes
+            compute, where routing's messages land on items (default: that of `variant`).
         reg: Weight of the mean squares of the batch's ids and preferences.
+        variant: ``"paper"``, or ``"mmrec"`` for the behaviour that the published tables rest on: `routing` is
+            ``"compat"``, the linear maps start Xavier-normal, and the mean square of all users' preferences of
+            ``visual`` (of the first modality without one) is added to the regulariser.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
     Source: the equations of the official code, with these deliberate differences: routing reaches users (there
-    its messages land on items and the users' part is zero), and scores are computed anew after every step.
+    its messages land on items and the users' part is zero), the logarithm of the loss cannot overflow, and scores are
+    computed anew after every step.
     """
 
     def __init__(
@@ -60,9 +74,12 @@ class GRCN(Recommender):
         embedding_dim: int = 64,
         num_layers: int = 2,
         num_routings: int = 3,
-        weighting: Literal["max", "mean"] = "max",
+        weighting: Literal["confidence", "max", "mean"] = "confidence",
         pruning: bool = True,
+        fusion: Literal["concat", "mean", "id"] = "concat",
+        routing: Literal["paper", "compat"] | None = None,
         reg: float = 1e-5,
+        variant: Literal["paper", "mmrec"] = "paper",
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
@@ -71,30 +88,42 @@ class GRCN(Recommender):
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),
             reg=(reg >= 0, ">= 0", reg),
+            fusion=(fusion in ("concat", "mean", "id"), "'concat', 'mean' or 'id'", fusion),
+            routing=(routing in ("paper", "compat", None), "'paper' or 'compat'", routing),
+            variant=(variant in ("paper", "mmrec"), "'paper' or 'mmrec'", variant),
         )
         self._check_modalities()
+        if routing is None:
+            routing = "paper" if variant == "paper" else "compat"
+        self.fusion = fusion
+        self.variant = variant
         self.reg = reg
         self.num_layers = num_layers
         self.id = torch.nn.Parameter(torch.empty(num_users + num_items, embedding_dim))
-        self.confidence = torch.nn.Parameter(torch.empty(num_users + num_items, len(self.modalities)))
+        if weighting == "confidence":
+            self.confidence = torch.nn.Parameter(torch.empty(num_users + num_items, len(self.modalities)))
         self.preference = torch.nn.ParameterDict(
             {m: torch.nn.Parameter(torch.empty(num_users, embedding_dim)) for m in self.modalities}
         )
         linears = {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
         self.projection = torch.nn.ModuleDict(linears)
-        self.routing = PrototypeRouting(num_routings)
+        self.routing = PrototypeRouting(num_routings if routing == "paper" else 0)
         self.refining = GraphRefining(weighting, pruning)
         self.reset_parameters()
 
     def _reset(self, generator: torch.Generator) -> None:
         xavier_normal(self.id, generator)
-        xavier_normal(self.confidence, generator)
+        if self.refining.mode == "confidence":
+            xavier_normal(self.confidence, generator)
         for name in self.modalities:
+            linear = cast(torch.nn.Linear, self.projection[name])
             xavier_normal(self.preference[name], generator)
-            reset_linear(cast(torch.nn.Linear, self.projection[name]), generator)
+            reset_linear(linear, generator)
+            if self.variant == "mmrec":
+                xavier_normal(linear.weight, generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
-        """Embeddings with the channel ``id`` and one per modality."""
+        """Embeddings with the channel ``id`` and, but for fusion ``id``, one per modality."""
         features = self.read(features)
         to_user = graph.interactions
         to_item = to_user.t()
@@ -102,8 +131,10 @@ class GRCN(Recommender):
         item: dict[str, Tensor] = {}
         user_affinities, item_affinities = [], []
         for name in self.modalities:
-            f = F.normalize(F.leaky_relu(self.projection[name](features[name])), dim=1)
-            p = self.routing((f, F.normalize(self.preference[name], dim=1)), to_user)
+            p = F.normalize(self.preference[name], dim=1)
+            # Under autocast the map gives half precision, and ids stay in full.
+            f = F.normalize(F.leaky_relu(self.projection[name](features[name])).to(p.dtype), dim=1)
+            p = self.routing((f, p), to_user)
             # The affinity is symmetric; only the softmax differs by direction.
             dots = sddmm(to_user, p, f)
             user_message, user_affinity = attention_product(to_user, dots, f)
@@ -112,14 +143,22 @@ class GRCN(Recommender):
             item_affinities.append(item_affinity)
             user[name], item[name] = p + user_message, f + item_message
         id_user, id_item = self._propagate_ids(to_user, to_item, user_affinities, item_affinities)
-        return Embeddings({"id": id_user} | user, {"id": id_item} | item)
+        if self.fusion == "id":
+            return Embeddings({"id": id_user}, {"id": id_item})
+        user, item = {"id": id_user} | user, {"id": id_item} | item
+        if self.fusion == "concat":
+            return Embeddings(user, item)
+        fused = sum_tensors(list(user.values())) / len(user)
+        return Embeddings(dict.fromkeys(user, fused), {name: x / len(item) for name, x in item.items()})
 
     def _propagate_ids(
         self, to_user: Adjacency, to_item: Adjacency, user_affinities: list[Tensor], item_affinities: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        user_confidence, item_confidence = self.confidence.split([self.num_users, self.num_items])
-        user_weight = self.refining(user_affinities, item_confidence, to_user)
-        item_weight = self.refining(item_affinities, user_confidence, to_item)
+        trust: tuple[Tensor | None, ...] = (None, None)
+        if self.refining.mode == "confidence":
+            trust = self.confidence.split([self.num_users, self.num_items])
+        user_weight = self.refining(user_affinities, to_user, trust[1])
+        item_weight = self.refining(item_affinities, to_item, trust[0])
         user, item = F.normalize(self.id, dim=1).split([self.num_users, self.num_items])
         users, items = [user], [item]
         for _ in range(self.num_layers):
@@ -132,4 +171,8 @@ class GRCN(Recommender):
         """Mean squares of the batch's ids and of its users' preferences."""
         ids = batch_mean_squares(self.id, self.num_users, batch.ids)
         preferences = sum_tensors([F.embedding(batch.user, p).square().mean() for p in self.preference.values()])
-        return self.reg * (ids + preferences)
+        total = ids + preferences
+        if self.variant == "mmrec":
+            first = "visual" if "visual" in self.modalities else self.modalities[0]
+            total = total + self.preference[first].square().mean()
+        return self.reg * total

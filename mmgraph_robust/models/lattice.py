@@ -78,6 +78,9 @@ class LATTICE(Recommender):
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),
             num_item_layers=(num_item_layers >= 1, ">= 1", num_item_layers),
+            hidden_dim=(hidden_dim >= 1, ">= 1", hidden_dim),
+            knn_k=(knn_k >= 1, ">= 1", knn_k),
+            skip=(0 <= skip <= 1, "from 0 to 1", skip),
             collaborative=(collaborative in ("lightgcn", "mf"), "'lightgcn' or 'mf'", collaborative),
             refresh_every=(refresh_every >= 0, ">= 0", refresh_every),
             reg=(reg >= 0, ">= 0", reg),
@@ -122,8 +125,11 @@ class LATTICE(Recommender):
         due = previous is None if self.refresh_every == 0 else step % self.refresh_every == 0
         if previous is None or due:
             return graph.with_latent_graphs(self._latent_graphs(features, graph))
-        constant = {name: a.with_value(a.values().detach()) for name, a in previous.latent_graphs.items()}
-        return graph.with_latent_graphs(constant)
+        if not any(a.values().requires_grad for a in previous.latent_graphs.values()):
+            return previous
+        return graph.with_latent_graphs(
+            {m: a.with_value(a.values().detach()) for m, a in previous.latent_graphs.items()}
+        )
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Half the squares of the batch's final vectors, per triple."""

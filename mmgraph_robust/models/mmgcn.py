@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import MMGCNConv, batch_mean_squares
@@ -36,18 +37,26 @@ class MMGCN(Recommender):
         feature_dims: Width of the features per modality.
         embedding_dim: Width of the ids and of every layer's output.
         num_layers: Number of layers.
-        combine: How a layer puts neighbourhood and node together.
+        combine: How a layer puts neighbourhood and node together; ``"add"`` is the paper's element-wise form.
         hidden_dim: Width that projected modalities enter the first layer with.
-        project: Modalities that get a linear map to `hidden_dim` first (default: those wider than it).
+        project: Modalities that get a linear map to `hidden_dim` first (default: those wider than it; under
+            ``"mmrec"`` only ``visual``, as there).
         reg: Weight of the mean squares of the batch's ids and of the preferences.
+        variant: ``"paper"``, or ``"mmrec"`` for the behaviour that the published tables rest on: preferences and ids
+            are random numbers that never train (buffers here, so the regulariser is a constant), and `combine` and
+            `num_layers` are ``"concat"`` and 3, whatever its flags say.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
-    Source: the equations of the official code, with these deliberate differences: preferences and ids are
-    trained (there they are plain tensors that never move), `combine` and `num_layers` are honoured, all preferences
-    enter the regulariser (there those of one modality), the maps :math:`G_l` start from torch's uniform default (there
-    Xavier-normal), and scores are computed anew after every step.
+    Source: the equations of the official code and its initialisation: Xavier-normal but for :math:`G_2, G_3, \dots` and
+    the linear maps of features, which start from torch's default. Deliberate differences of ``"paper"``: preferences and
+    ids are trained (there they are plain tensors that never move), `combine` and `num_layers` are honoured (there a
+    string that is always true fixes the one, three layers the other), and `project` goes by width. Of both variants: all
+    preferences enter the regulariser (there those of one modality), its logarithm cannot overflow, and scores are
+    computed anew after every step (there they are those of the last batch before its step).
     """
+
+    id: Tensor
 
     def __init__(
         self,
@@ -61,6 +70,7 @@ class MMGCN(Recommender):
         hidden_dim: int = 256,
         project: Sequence[str] | None = None,
         reg: float = 1e-5,
+        variant: Literal["paper", "mmrec"] = "paper",
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
@@ -70,24 +80,45 @@ class MMGCN(Recommender):
             num_layers=(num_layers >= 1, ">= 1", num_layers),
             hidden_dim=(hidden_dim >= 1, ">= 1", hidden_dim),
             reg=(reg >= 0, ">= 0", reg),
+            variant=(variant in ("paper", "mmrec"), "'paper' or 'mmrec'", variant),
         )
+        if variant == "mmrec" and (combine, num_layers) != ("concat", 3):
+            raise ConfigError(
+                f"'MMGCN' expects combine 'concat' and num_layers 3 for variant 'mmrec', which knows no others "
+                f"(got '{combine}' and {num_layers})"
+            )
         self._check_modalities()
         for name in project or ():
             self.check_modality(name)
+        if project is None:
+            wide = [name for name, dim in self.feature_dims.items() if dim > hidden_dim]
+            project = wide if variant == "paper" else [name for name in self.modalities if name == "visual"]
         self.reg = reg
-        self.id = torch.nn.Parameter(torch.empty(num_users + num_items, embedding_dim))
+        self.variant = variant
+        self._table("id", num_users + num_items, embedding_dim)
         self.projection = torch.nn.ModuleDict()
-        self.preference = torch.nn.ParameterDict()
         self.convs = torch.nn.ModuleDict()
         for name, dim in self.feature_dims.items():
             width = dim
-            if name in project if project is not None else dim > hidden_dim:
+            if name in project:
                 width = hidden_dim
                 self.projection[name] = torch.nn.Linear(dim, hidden_dim)
-            self.preference[name] = torch.nn.Parameter(torch.empty(num_users, width))
+            self._table(f"preference_{name}", num_users, width)
             widths = [width] + [embedding_dim] * (num_layers - 1)
             self.convs[name] = torch.nn.ModuleList([MMGCNConv(w, embedding_dim, combine) for w in widths])
         self.reset_parameters()
+
+    @property
+    def preference(self) -> dict[str, Tensor]:
+        """``[num_users, dim]`` what users prefer, per modality."""
+        return {name: getattr(self, f"preference_{name}") for name in self.modalities}
+
+    def _table(self, name: str, rows: int, width: int) -> None:
+        """A matrix that is trained, or, as in the toolbox, stays as it was drawn."""
+        if self.variant == "paper":
+            self.register_parameter(name, torch.nn.Parameter(torch.empty(rows, width)))
+        else:
+            self.register_buffer(name, torch.empty(rows, width))
 
     def _reset(self, generator: torch.Generator) -> None:
         xavier_normal(self.id, generator)
@@ -95,18 +126,20 @@ class MMGCN(Recommender):
             xavier_normal(self.preference[name], generator)
             if name in self.projection:
                 reset_linear(cast(torch.nn.Linear, self.projection[name]), generator)
-            for conv in cast(torch.nn.ModuleList, self.convs[name]):
+            for index, conv in enumerate(cast(torch.nn.ModuleList, self.convs[name])):
                 cast(MMGCNConv, conv).reset_parameters(generator)
+                if index == 0:
+                    xavier_normal(cast(MMGCNConv, conv).lin_out.weight, generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with one channel per modality."""
-        features = self.read(features)
+        features, preference = self.read(features), self.preference
         branches: dict[str, Tensor] = {}
         for name in self.modalities:
             x = features[name]
             if name in self.projection:
                 x = self.projection[name](x)
-            x = F.normalize(torch.cat([self.preference[name], x]), dim=1)
+            x = F.normalize(torch.cat([preference[name], x]), dim=1)
             for conv in cast(torch.nn.ModuleList, self.convs[name]):
                 x = conv(x, graph.bipartite_mean, self.id)
             branches[name] = x / len(self.modalities)

@@ -5,7 +5,7 @@ from mmgraph_robust.nn.frozen_item_graph import FrozenItemGraph
 from mmgraph_robust.nn.graph_refining import GraphRefining
 from mmgraph_robust.nn.latent_item_graph import LatentItemGraph
 from mmgraph_robust.nn.light_propagation import LightPropagation
-from mmgraph_robust.nn.losses import batch_mean_squares, batch_norms, batch_squares, bpr_loss
+from mmgraph_robust.nn.losses import batch_mean_squares, batch_norms, batch_squares, bpr_loss, info_nce
 from mmgraph_robust.nn.mmgcn_conv import MMGCNConv
 from mmgraph_robust.nn.modality_fusion import ModalityFusion
 from mmgraph_robust.nn.prototype_routing import PrototypeRouting
@@ -23,4 +23,5 @@ __all__ = [
     "batch_norms",
     "batch_squares",
     "bpr_loss",
+    "info_nce",
 ]

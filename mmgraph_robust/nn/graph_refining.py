@@ -20,42 +20,47 @@ class GraphRefining(torch.nn.Module):
     edge, weighed by how far the sending node trusts that modality.
 
     .. math::
-        w_{ij} = \mathrm{relu}\big(\max_m \alpha^m_{ij} c_{jm}\big)
+        w_{ij} = \begin{cases} \mathrm{relu}\big(\max_m \alpha^m_{ij} c_{jm}\big) & \text{confidence} \\
+        \max_m \alpha^m_{ij} & \text{max} \\ \frac{1}{M} \sum_m \alpha^m_{ij} & \text{mean} \end{cases}
 
     Args:
-        reduce: ``"max"`` or ``"mean"`` of the weighed affinities over the modalities.
-        pruning: Whether negative weights are cut off by the ReLU (the paper's hard pruning).
+        mode: Which; the last two know no confidence.
+        pruning: Whether negative weights are cut off by the ReLU (the paper's hard pruning; without it, its soft one).
 
     Shapes:
-        - **input:** affinities ``[num_edges]`` per modality, confidences ``[num_sources, num_modalities]``, the graph
-          as ``edge_index`` or :class:`~mmgraph_robust.sparse.Adjacency` in the edge order of the affinities
+        - **input:** affinities ``[num_edges]`` per modality, the graph as ``edge_index`` or
+          :class:`~mmgraph_robust.sparse.Adjacency` in the edge order of the affinities, for mode ``confidence`` the
+          confidences ``[num_sources, num_modalities]``
         - **output:** ``[num_edges]``
     """
 
-    def __init__(self, reduce: Literal["max", "mean"] = "max", pruning: bool = True) -> None:
+    def __init__(self, mode: Literal["confidence", "max", "mean"] = "confidence", pruning: bool = True) -> None:
         super().__init__()
-        if reduce not in ("max", "mean"):
-            raise ConfigError(f"'{type(self).__name__}' expects reduce 'max' or 'mean' (got '{reduce}')")
-        self.reduce = reduce
+        if mode not in ("confidence", "max", "mean"):
+            raise ConfigError(f"'{type(self).__name__}' expects mode 'confidence', 'max' or 'mean' (got '{mode}')")
+        self.mode = mode
         self.pruning = pruning
 
-    def forward(self, affinities: list[Tensor], confidence: Tensor, edge_index: GraphInput) -> Tensor:
+    def forward(self, affinities: list[Tensor], edge_index: GraphInput, confidence: Tensor | None = None) -> Tensor:
         """Combines the affinities of the modalities into one weight per edge."""
         compiled = isinstance(edge_index, Adjacency)
         source = edge_index.col if compiled else edge_index[0]
-        num_sources = edge_index.num_cols if compiled else "num_sources"
         for i, affinity in enumerate(affinities):
             check_tensor(f"affinities[{i}]", affinity, (source.numel(),), source.device, self)
-        check_tensor("confidence", confidence, (num_sources, len(affinities)), source.device, self)
-        if not compiled and bool(((source < 0) | (source >= confidence.size(0))).any()):
-            raise DataError(
-                f"'edge_index' expects sources from 0 to {confidence.size(0) - 1}, the rows of 'confidence' "
-                f"(got {int(source.min())} to {int(source.max())})"
-            )
-        trust = F.embedding(source, confidence)
-        weight = torch.stack(affinities, dim=1) * trust
-        weight = weight.max(dim=1).values if self.reduce == "max" else weight.mean(dim=1)
+        weight = torch.stack(affinities, dim=1)
+        if self.mode == "confidence":
+            if confidence is None:
+                raise DataError(f"'{type(self).__name__}' expects confidences for mode 'confidence' (got None)")
+            num_sources = edge_index.num_cols if compiled else "num_sources"
+            check_tensor("confidence", confidence, (num_sources, len(affinities)), source.device, self)
+            if not compiled and bool(((source < 0) | (source >= confidence.size(0))).any()):
+                raise DataError(
+                    f"'edge_index' expects sources from 0 to {confidence.size(0) - 1}, the rows of 'confidence' "
+                    f"(got {int(source.min())} to {int(source.max())})"
+                )
+            weight = weight * F.embedding(source, confidence)
+        weight = weight.mean(dim=1) if self.mode == "mean" else weight.max(dim=1).values
         return weight.relu() if self.pruning else weight
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(reduce='{self.reduce}', pruning={self.pruning})"
+        return f"{type(self).__name__}(mode='{self.mode}', pruning={self.pruning})"

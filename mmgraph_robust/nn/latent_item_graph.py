@@ -61,7 +61,12 @@ class LatentItemGraph(torch.nn.Module):
         self.k = k
         self.skip = skip
         self.lins = torch.nn.ModuleDict({m: torch.nn.Linear(d, hidden_channels) for m, d in in_channels.items()})
-        self.weight = torch.nn.Parameter(torch.empty(len(in_channels)))
+        weight = torch.empty(len(in_channels))
+        # The share of a single modality is 1 whatever its weight.
+        if len(in_channels) > 1:
+            self.weight = torch.nn.Parameter(weight)
+        else:
+            self.register_buffer("weight", weight)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

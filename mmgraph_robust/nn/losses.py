@@ -59,3 +59,20 @@ def batch_mean_squares(nodes: Tensor, num_users: int, ids: tuple[Tensor, Tensor,
     rows = torch.cat([users, positives + num_users, users, negatives + num_users])
     # The mean over users and items together is half of the mean over their pairs.
     return 2 * F.embedding(rows, nodes).square().mean()
+
+
+def info_nce(left: Tensor, right: Tensor, temperature: float = 0.2) -> Tensor:
+    r"""The contrastive loss of `"Representation Learning with Contrastive Predictive Coding"
+    <https://arxiv.org/abs/1807.03748>`_ (van den Oord et al., 2018) on cosines, each row against its partner and, as
+    negatives, the partners of all other rows:
+
+    .. math::
+        -\frac{1}{n} \sum_a \log \frac{\exp(\cos(l_a, r_a) / \tau)}{\sum_b \exp(\cos(l_a, r_b) / \tau)}
+
+    Args:
+        left: ``[n, dim]``
+        right: ``[n, dim]``
+        temperature: The temperature :math:`\tau`.
+    """
+    logits = F.normalize(left, dim=1) @ F.normalize(right, dim=1).t() / temperature
+    return (torch.logsumexp(logits, dim=1) - logits.diagonal()).mean()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.nn.init import reset_linear, xavier_linear, xavier_normal
+from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.sparse.checks import check_tensor
@@ -54,7 +54,8 @@ class MMGCNConv(torch.nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draws new weights."""
         xavier_normal(self.weight, generator)
-        xavier_linear(self.lin_self, generator)
+        reset_linear(self.lin_self, generator)
+        xavier_normal(self.lin_self.weight, generator)
         reset_linear(self.lin_out, generator)
 
     def forward(self, x: Tensor, edge_index: GraphInput, ids: Tensor) -> Tensor:

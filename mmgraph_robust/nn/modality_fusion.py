@@ -76,11 +76,24 @@ class ModalityFusion(torch.nn.Module):
             return x.amax(dim=1)
         if self.mode in ("sum", "mean"):
             return x.sum(dim=1) if self.mode == "sum" else x.mean(dim=1)
+        return (self.importance(x) * x).sum(dim=1)
+
+    def importance(self, x: Tensor) -> Tensor:
+        """The shares that ``weighted`` and ``attention`` fuse with: a sum of parts, one per modality.
+
+        Args:
+            x: ``[num_nodes, num_modalities, channels]``
+
+        Shapes:
+            - **output:** ``[num_nodes, num_modalities, 1]``, or ``[num_modalities, 1]`` for ``weighted``
+        """
         if self.mode == "attention":
-            return (torch.softmax(self.query(torch.tanh(self.lin(x))), dim=1) * x).sum(dim=1)
-        if len(xs) != self.num_modalities:
-            raise DataError(f"'xs' expects {self.num_modalities} modalities (got {len(xs)})")
-        return torch.einsum("nmc,m->nc", x, torch.softmax(self.weight, dim=0))
+            return torch.softmax(self.query(torch.tanh(self.lin(x))), dim=1)
+        if self.mode != "weighted":
+            raise ConfigError(f"mode '{self.mode}' has no shares; 'weighted' and 'attention' have")
+        if x.size(1) != self.num_modalities:
+            raise DataError(f"'xs' expects {self.num_modalities} modalities (got {x.size(1)})")
+        return torch.softmax(self.weight, dim=0).unsqueeze(1)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.mode}', num_modalities={self.num_modalities}, channels={self.channels})"

@@ -212,11 +212,11 @@ class Adjacency:
             values=torch.cat([matrix.values() for matrix in matrices]),
         )
 
-    def values(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """``[num_edges]`` edge values, ones where none are stored."""
+    def values(self, dtype: torch.dtype | None = None) -> Tensor:
+        """``[num_edges]`` edge values, ones where none are stored (default: in their own type, float32 at least)."""
         if self.value is None:
-            return torch.ones(self.num_edges, dtype=dtype, device=self.device)
-        return self.value.to(dtype)
+            return torch.ones(self.num_edges, dtype=dtype or torch.float32, device=self.device)
+        return self.value.to(dtype or torch.promote_types(self.value.dtype, torch.float32))
 
     def degree(self) -> Tensor:
         """``[num_rows]`` number of stored edges of every row (int64)."""

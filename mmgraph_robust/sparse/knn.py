@@ -62,7 +62,9 @@ def knn_search(
     if engine == "faiss":
         cosine, neighbour = faiss_search(x, wanted)
     else:
-        cosine, neighbour = _search(x, wanted, memory, progress)
+        # Half precision would choose other neighbours.
+        with torch.autocast(x.device.type, enabled=False):
+            cosine, neighbour = _search(x, wanted, memory, progress)
     if include_self:
         node = torch.arange(x.size(0), device=x.device).unsqueeze(1)
         own = (x.square().sum(1, keepdim=True) > 0).to(x.dtype)
@@ -134,7 +136,7 @@ def edge_cosine(adj: Adjacency, x: Tensor, *, engine: str | None = None) -> Tens
     if adj.num_rows != adj.num_cols:
         raise DataError(f"'adj' expects a square matrix (got {adj})")
     check_tensor("x", x, (adj.num_rows, "dim"), adj.device, adj)
-    unit = F.normalize(x, dim=1)
+    unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
     return sddmm(adj, unit, unit, engine=engine)
 
 

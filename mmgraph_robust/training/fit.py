@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.sampling import Batch, TripleLoader
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions
@@ -199,9 +200,11 @@ def check_settings(
 
 
 def data_hash(data: HeteroData) -> str:
-    """SHA-256 over the interactions with their splits, and the features."""
-    splits = {f"split_{name}": interactions(data, name) for name in ("train", "val", "test")}
-    return hash_tensors(**splits, **features_of(data))
+    """SHA-256 over the interactions with their splits, the features, and the item graphs where `data` stores some."""
+    tensors = {f"split_{name}": interactions(data, name) for name in ("train", "val", "test")}
+    for name, graph in stored_item_graphs(data).items():
+        tensors |= {f"similar_{name}": graph.edge_index(), f"similar_{name}_weight": graph.values()}
+    return hash_tensors(**tensors, **features_of(data))
 
 
 def _train_epoch(

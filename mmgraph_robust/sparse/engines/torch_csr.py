@@ -37,7 +37,9 @@ class TorchCSREngine(Engine):
         if adj.num_edges == 0 or x.numel() == 0:
             return x.new_zeros(adj.num_rows, x.size(1))
         matrix = torch.sparse_csr_tensor(adj.rowptr, adj.col, value, adj.shape, check_invariants=False)
-        result: Tensor = matrix @ x.contiguous()
+        # Autocast would hand the product to a kernel that there is none of.
+        with torch.autocast(x.device.type, enabled=False):
+            result: Tensor = matrix @ x.contiguous()
         return result
 
     def dot(self, adj: Adjacency, left: Tensor, right: Tensor) -> Tensor:
