@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, NonFiniteError, unknown_name
 from mmgraph_robust.sparse import Adjacency
-from mmgraph_robust.utils import chunks, stable_topk
+from mmgraph_robust.utils import chunks, matmul, stable_topk
 
 METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 """Names of the metrics."""
@@ -55,7 +55,7 @@ def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: in
     lists = []
     for start, stop in chunks(users.numel(), block):
         part = users[start:stop]
-        scores = user[part] @ item.t()
+        scores = matmul(user[part], item.t())
         if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
             raise NonFiniteError("scores are not finite: the model's embeddings hold NaN, infinity or overflow")
         row, col = edges_of(seen, part)

@@ -12,7 +12,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
-from mmgraph_robust.nn import LightPropagation
+from mmgraph_robust.nn import LightPropagation, Linear
 from mmgraph_robust.nn.init import xavier_linear, xavier_uniform
 from mmgraph_robust.typing import Features
 
@@ -81,10 +81,8 @@ class BM3(Recommender):
         self.reg = reg
         self.user_id = torch.nn.Parameter(torch.empty(num_users, embedding_dim))
         self.item_id = torch.nn.Parameter(torch.empty(num_items, embedding_dim))
-        self.projection = torch.nn.ModuleDict(
-            {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
-        )
-        self.predictor = torch.nn.Linear(embedding_dim, embedding_dim)
+        self.projection = torch.nn.ModuleDict({m: Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()})
+        self.predictor = Linear(embedding_dim, embedding_dim)
         self.propagation = LightPropagation(num_layers)
         self.reset_parameters()
 

@@ -14,7 +14,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import FrozenItemGraph, LightPropagation, bpr_loss
+from mmgraph_robust.nn import FrozenItemGraph, LightPropagation, Linear, bpr_loss
 from mmgraph_robust.nn.init import reset_linear, xavier_uniform
 from mmgraph_robust.sparse import sample_edges, spmm
 from mmgraph_robust.typing import Features
@@ -89,9 +89,7 @@ class FREEDOM(Recommender):
         self.reg = reg
         self.user_id = torch.nn.Parameter(torch.empty(num_users, embedding_dim))
         self.item_id = torch.nn.Parameter(torch.empty(num_items, embedding_dim))
-        self.projection = torch.nn.ModuleDict(
-            {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
-        )
+        self.projection = torch.nn.ModuleDict({m: Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()})
         self.propagation = LightPropagation(num_layers)
         self.reset_parameters()
 

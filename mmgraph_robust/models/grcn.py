@@ -12,7 +12,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import GraphRefining, PrototypeRouting, batch_mean_squares
+from mmgraph_robust.nn import GraphRefining, Linear, PrototypeRouting, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, spmm
 from mmgraph_robust.typing import Features
@@ -105,7 +105,7 @@ class GRCN(Recommender):
         self.preference = torch.nn.ParameterDict(
             {m: torch.nn.Parameter(torch.empty(num_users, embedding_dim)) for m in self.modalities}
         )
-        linears = {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
+        linears = {m: Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
         self.projection = torch.nn.ModuleDict(linears)
         self.routing = PrototypeRouting(num_routings if routing == "paper" else 0)
         self.refining = GraphRefining(weighting, pruning)

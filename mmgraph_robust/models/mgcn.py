@@ -12,7 +12,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import LightPropagation, ModalityFusion, batch_squares, info_nce
+from mmgraph_robust.nn import LightPropagation, Linear, ModalityFusion, batch_squares, info_nce
 from mmgraph_robust.nn.init import reset_linear, xavier_uniform
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
@@ -97,9 +97,9 @@ class MGCN(Recommender):
         d, several = embedding_dim, len(self.modalities) > 1
         self.user_id = torch.nn.Parameter(torch.empty(num_users, d))
         self.item_id = torch.nn.Parameter(torch.empty(num_items, d))
-        self.projection = torch.nn.ModuleDict({m: torch.nn.Linear(dim, d) for m, dim in self.feature_dims.items()})
-        self.purifier = torch.nn.ModuleDict({m: torch.nn.Linear(d, d) for m in self.modalities})
-        self.preference = torch.nn.ModuleDict({m: torch.nn.Linear(d, d) for m in self.modalities if several})
+        self.projection = torch.nn.ModuleDict({m: Linear(dim, d) for m, dim in self.feature_dims.items()})
+        self.purifier = torch.nn.ModuleDict({m: Linear(d, d) for m in self.modalities})
+        self.preference = torch.nn.ModuleDict({m: Linear(d, d) for m in self.modalities if several})
         self.fusion = ModalityFusion("attention", channels=d) if several else None
         self.propagation = LightPropagation(num_layers)
         self.reset_parameters()

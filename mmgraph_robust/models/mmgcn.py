@@ -14,7 +14,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import MMGCNConv, batch_mean_squares
+from mmgraph_robust.nn import Linear, MMGCNConv, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.typing import Features
 
@@ -102,7 +102,7 @@ class MMGCN(Recommender):
             width = dim
             if name in project:
                 width = hidden_dim
-                self.projection[name] = torch.nn.Linear(dim, hidden_dim)
+                self.projection[name] = Linear(dim, hidden_dim)
             self._table(f"preference_{name}", num_users, width)
             widths = [width] + [embedding_dim] * (num_layers - 1)
             self.convs[name] = torch.nn.ModuleList([MMGCNConv(w, embedding_dim, combine) for w in widths])

@@ -12,6 +12,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import matmul
 
 
 class VBPR(Recommender):
@@ -73,7 +74,7 @@ class VBPR(Recommender):
         features = self.read(features)
         user_id, user_content = self.user.split(self.embedding_dim, dim=1)
         user = {"id": user_id} | dict.fromkeys(self.modalities, user_content)
-        item = {"id": self.item_id} | {m: features[m] @ self.projection[m] for m in self.modalities}
+        item = {"id": self.item_id} | {m: matmul(features[m], self.projection[m]) for m in self.modalities}
         return Embeddings(user, item)
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:

@@ -5,6 +5,7 @@ from mmgraph_robust.nn.frozen_item_graph import FrozenItemGraph
 from mmgraph_robust.nn.graph_refining import GraphRefining
 from mmgraph_robust.nn.latent_item_graph import LatentItemGraph
 from mmgraph_robust.nn.light_propagation import LightPropagation
+from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.nn.losses import batch_mean_squares, batch_norms, batch_squares, bpr_loss, info_nce
 from mmgraph_robust.nn.mmgcn_conv import MMGCNConv
 from mmgraph_robust.nn.modality_fusion import ModalityFusion
@@ -16,6 +17,7 @@ __all__ = [
     "GraphRefining",
     "LatentItemGraph",
     "LightPropagation",
+    "Linear",
     "MMGCNConv",
     "ModalityFusion",
     "PrototypeRouting",

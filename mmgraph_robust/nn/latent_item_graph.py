@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
+from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.sparse import Adjacency, cosine_graph
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.typing import Features
@@ -60,7 +61,7 @@ class LatentItemGraph(torch.nn.Module):
         self.hidden_channels = hidden_channels
         self.k = k
         self.skip = skip
-        self.lins = torch.nn.ModuleDict({m: torch.nn.Linear(d, hidden_channels) for m, d in in_channels.items()})
+        self.lins = torch.nn.ModuleDict({m: Linear(d, hidden_channels) for m, d in in_channels.items()})
         weight = torch.empty(len(in_channels))
         # The share of a single modality is 1 whatever its weight.
         if len(in_channels) > 1:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmgraph_robust.utils import matmul
+
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     r"""The loss of `"BPR: Bayesian Personalized Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_
@@ -74,5 +76,5 @@ def info_nce(left: Tensor, right: Tensor, temperature: float = 0.2) -> Tensor:
         right: ``[n, dim]``
         temperature: The temperature :math:`\tau`.
     """
-    logits = F.normalize(left, dim=1) @ F.normalize(right, dim=1).t() / temperature
+    logits = matmul(F.normalize(left, dim=1), F.normalize(right, dim=1).t()) / temperature
     return (torch.logsumexp(logits, dim=1) - logits.diagonal()).mean()

@@ -11,8 +11,10 @@ from torch import Tensor
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
+from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.sparse.checks import check_tensor
+from mmgraph_robust.utils import matmul
 
 
 class MMGCNConv(torch.nn.Module):
@@ -46,9 +48,9 @@ class MMGCNConv(torch.nn.Module):
         self.out_channels = out_channels
         self.combine = combine
         self.weight = torch.nn.Parameter(torch.empty(in_channels, in_channels))
-        self.lin_self = torch.nn.Linear(in_channels, out_channels)
+        self.lin_self = Linear(in_channels, out_channels)
         fused = in_channels + out_channels if combine == "concat" else in_channels
-        self.lin_out = torch.nn.Linear(fused, out_channels)
+        self.lin_out = Linear(fused, out_channels)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -65,7 +67,7 @@ class MMGCNConv(torch.nn.Module):
         adjacency = as_adjacency(edge_index, x.size(0), x.size(0))
         if not is_compiled(edge_index):
             adjacency = adjacency.normalize("row")
-        h = F.leaky_relu(spmm(adjacency, x @ self.weight))
+        h = F.leaky_relu(spmm(adjacency, matmul(x, self.weight)))
         own = F.leaky_relu(self.lin_self(x)) + ids
         if self.combine == "concat":
             return F.leaky_relu(self.lin_out(torch.cat([h, own], dim=1)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
+from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.sparse.checks import check_tensor
 
 Fusion = Literal["concat", "sum", "mean", "max", "weighted", "attention"]
@@ -50,8 +51,8 @@ class ModalityFusion(torch.nn.Module):
         if mode == "weighted":
             self.weight = torch.nn.Parameter(torch.empty(num_modalities or 0))
         elif mode == "attention":
-            self.lin = torch.nn.Linear(channels or 0, channels or 0)
-            self.query = torch.nn.Linear(channels or 0, 1, bias=False)
+            self.lin = Linear(channels or 0, channels or 0)
+            self.query = Linear(channels or 0, 1, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

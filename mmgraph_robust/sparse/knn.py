@@ -17,12 +17,13 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.faiss_search import faiss_search
 from mmgraph_robust.sparse.ops import sddmm
-from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, stable_topk
+from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, matmul, stable_topk
 
 SearchEngine: TypeAlias = Literal["torch", "faiss"]
 # Part of every cache's name: to be raised when the same input is to give another graph.
 _VERSION = 1
 _BLOCK_COLUMNS = 1 << 15
+_WIDE = 256
 
 
 def knn_search(
@@ -206,13 +207,19 @@ def _distinct(x: Tensor, k: int, memory: int, progress: bool) -> tuple[Tensor, T
     wide = min(num_nodes, _BLOCK_COLUMNS)
     # The block of similarities and what top-k makes of it.
     rows = min(num_nodes, max(1, memory // (2 * x.element_size() * wide)))
-    # One block for all similarities: fresh memory costs a page fault per 4 KB.
-    block = x.new_empty(rows * wide)
+    # One block for all similarities of narrow rows: fresh memory costs a page fault per 4 KB. Products of wide rows
+    # take so long that the faster library, which knows no block to write to, wins.
+    block = x.new_empty(rows * wide if x.size(1) < _WIDE else 0)
     for a, b in tqdm(list(chunks(num_nodes, rows)), desc="kNN", unit="block", disable=not progress):
         best: tuple[Tensor, Tensor] | None = None
         for c, d in chunks(num_nodes, wide):
-            similarity = block[: (b - a) * (d - c)].view(b - a, d - c)
-            torch.mm(x[a:b], x[c:d].t(), out=similarity).clamp_(max=1.0)
+            similarity = None  # the memory of the last one is there for the next
+            if block.numel() > 0:
+                similarity = block[: (b - a) * (d - c)].view(b - a, d - c)
+                torch.mm(x[a:b], x[c:d].t(), out=similarity)
+            else:
+                similarity = matmul(x[a:b], x[c:d].t())
+            similarity.clamp_(max=1.0)
             low, high = max(a, c), min(b, d)
             if low < high:
                 node = torch.arange(low, high, device=x.device)

@@ -1,6 +1,7 @@
 """Small helpers that know nothing of recommendation: seeds, files, hashes, ordering, chunks."""
 
 from mmgraph_robust.utils.chunk import chunks
+from mmgraph_robust.utils.dense import matmul
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.memory import keep_freed_memory
@@ -14,6 +15,7 @@ __all__ = [
     "hash_json",
     "hash_tensors",
     "keep_freed_memory",
+    "matmul",
     "read_json",
     "sha256_file",
     "stable_topk",
