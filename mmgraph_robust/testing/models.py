@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust.data import Graph, TripleLoader, with_features
-from mmgraph_robust.data.schema import features as features_of
+from mmgraph_robust.data import Graph, TripleLoader
 from mmgraph_robust.errors import MMGraphError
 from mmgraph_robust.models import Embeddings, Recommender
-from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.sparse import Adjacency, knn_graph
+from mmgraph_robust.typing import Features
 
 
 class ConformanceError(MMGraphError):
@@ -27,37 +29,25 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
         uses_graph: Whether messages on the user-item graph should reach the scores.
 
     Raises:
-        ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`, features
-            are changed or cached, two forward passes differ, the seed does not fix the initial parameters, a parameter
-            never moves, or an edge direction carries no messages.
+        ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`; the score
+            is not the sum of its channels, or the loss trains another one; features are changed, or anything is kept
+            between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
+            initial parameters; features reach the score in another way than
+            :attr:`~mmgraph_robust.models.Recommender.feature_path` says; an edge direction carries no messages; or a
+            parameter never moves.
     """
     _check_seed(model)
     model = copy.deepcopy(model)
-    graph = Graph.from_data(data).to(model.device)
-    before = model.features(data)
+    graph = Graph.from_data(data).to(model.device).with_item_graphs({})
     # A model that changes its features must not change the user's data.
-    features = {name: x.clone() for name, x in before.items()}
+    features = {name: x.clone() for name, x in model.features(data).items()}
     model.eval()
-    with torch.no_grad():
-        first = model(features, graph)
-        _require(isinstance(first, Embeddings), f"'forward' returns {type(first).__name__}, not Embeddings")
-        sizes = first.num_users, first.num_items
-        _require(sizes == (model.num_users, model.num_items), f"embeddings of {sizes[0]} users and {sizes[1]} items")
-        user, item = first.concatenated()
-        again = model(features, graph).concatenated()
-        _require(torch.equal(user, again[0]) and torch.equal(item, again[1]), "two forward passes differ in eval mode")
-        _require(all(torch.equal(x, before[m]) for m, x in features.items()), "the forward pass changed the features")
-        if model.feature_path == "direct":
-            for name in model.modalities:
-                other = model.features(with_features(data, {name: features_of(data)[name].flip(0)}))
-                moved = model(other, graph).concatenated()
-                _require(
-                    not (torch.equal(user, moved[0]) and torch.equal(item, moved[1])),
-                    f"other features of '{name}' give the same embeddings: something is cached",
-                )
-        if uses_graph:
-            _check_directions(model, graph)
-    _check_training(model, graph)
+    _check_forward(model, features, graph)
+    _check_feature_path(model, features, graph)
+    if uses_graph:
+        _check_directions(model, features, graph)
+    _check_loss(model, features, graph)
+    _check_training(model, features, graph)
 
 
 def _check_seed(model: Recommender) -> None:
@@ -66,38 +56,141 @@ def _check_seed(model: Recommender) -> None:
     _require(not drawn, f"one seed gives different initial parameters: {drawn}; draw them in '_reset'")
 
 
-def _check_directions(model: Recommender, graph: Graph) -> None:
-    features = model_features(model, graph)
-    user, item = model(features, graph).concatenated()
+@torch.no_grad()
+def _check_forward(model: Recommender, features: Features, graph: Graph) -> None:
+    before = {name: x.clone() for name, x in features.items()}
+    first = model(features, graph)
+    _require(isinstance(first, Embeddings), f"'forward' returns {type(first).__name__}, not Embeddings")
+    sizes = first.num_users, first.num_items
+    _require(sizes == (model.num_users, model.num_items), f"embeddings of {sizes[0]} users and {sizes[1]} items")
+    again = model(features, graph)
+    _require(_equal(first, again), "two forward passes differ in eval mode")
+    _require(all(torch.equal(x, before[m]) for m, x in features.items()), "the forward pass changed the features")
+    channels = sum(first.user[c] @ first.item[c].t() for c in first.user)
+    user, item = first.concatenated()
+    everyone = torch.arange(sizes[0], device=model.device).repeat_interleave(sizes[1])
+    everything = torch.arange(sizes[1], device=model.device).repeat(sizes[0])
+    for name, scores in (
+        ("scores", first.scores(everyone, everything).view(*sizes)),
+        ("channel_scores", sum(first.channel_scores(everyone, everything).values())),
+        ("concatenated", user @ item.t()),
+    ):
+        _require(
+            torch.allclose(torch.as_tensor(scores).view(*sizes), torch.as_tensor(channels), rtol=1e-4, atol=1e-5),
+            f"'{name}' of the embeddings gives scores that are not the sum of their channels",
+        )
+
+
+def _check_feature_path(model: Recommender, features: Features, graph: Graph) -> None:
+    """Compares what the model says about its features with what they do, with item graphs built anew and handed in."""
+    path = model.feature_path
+    for name, x in features.items():
+        moved = not _equal(model(features, graph), model(features | {name: x.flip(0)}, graph))
+        if path == "none":
+            _require(not moved, f"feature_path is 'none', but other features of '{name}' give other embeddings")
+            continue
+        _require(moved, f"other features of '{name}' give the same embeddings: they are cached, or never read")
+        # With every item graph handed in, learned ones too, features have no graph left to act through.
+        k = min(model.knn_k or 10, model.num_items)
+        given = {m: knn_graph(y, k) for m, y in features.items()}
+        frozen = graph.with_item_graphs(given).with_latent_graphs(given if path == "graph" else {})
+        slope = _slope(model, features, name, frozen)
+        if path == "direct":
+            _require(slope > 0, f"feature_path is 'direct', but no gradient of the scores reaches '{name}'")
+        else:
+            past = slope > 0 or not _equal(model(features, frozen), model(features | {name: x.flip(0)}, frozen))
+            _require(not past, f"feature_path is 'graph', but '{name}' reaches the scores past the item graphs")
+
+
+def _slope(model: Recommender, features: Features, name: str, graph: Graph) -> float:
+    """How far the scores of probing pairs move with the features of one modality, to first order."""
+    x = features[name].detach().clone().requires_grad_()
+    with torch.enable_grad():
+        user, item = model(features | {name: x}, graph).concatenated()
+        generator = torch.Generator().manual_seed(0)
+        left, right = (torch.randn(len(y), generator=generator).to(y) for y in (user, item))
+        value = ((left @ user) * (right @ item)).sum()
+    if not value.requires_grad:
+        return 0.0
+    (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
+    return 0.0 if gradient is None else float(gradient.abs().max())
+
+
+@torch.no_grad()
+def _check_directions(model: Recommender, features: Features, graph: Graph) -> None:
     empty = torch.zeros(2, 0, dtype=torch.long, device=graph.device)
-    alone = Graph(Adjacency.from_edge_index(empty, num_rows=graph.num_users, num_cols=graph.num_items))
-    isolated = model(features, alone).concatenated()
-    _require(not torch.allclose(isolated[0], user), "items send no messages to users")
-    _require(not torch.allclose(isolated[1], item), "users send no messages to items")
+    alone = graph.with_interactions(
+        Adjacency.from_edge_index(empty, num_rows=graph.num_users, num_cols=graph.num_items)
+    )
+    whole, isolated = model(features, graph), model(features, alone)
+    _require(not _near(whole.user, isolated.user), "items send no messages to users")
+    _require(not _near(whole.item, isolated.item), "users send no messages to items")
 
 
-def model_features(model: Recommender, graph: Graph) -> dict[str, torch.Tensor]:
-    """Fixed made-up features of the sizes that a model reads."""
-    generator = torch.Generator().manual_seed(0)
-    return {
-        name: torch.randn(graph.num_items, dim, generator=generator).to(model.device)
-        for name, dim in model.feature_dims.items()
-    }
+def _check_loss(model: Recommender, features: Features, graph: Graph) -> None:
+    """The loss must train the score that the channels say: every one of them gets a gradient, on both sides."""
+    batch = next(TripleLoader(graph, 256).epoch(torch.Generator().manual_seed(0)))
+    embeddings = model(features, graph)
+    for side in ("user", "item"):
+        for channel in embeddings.channels:
+            vectors = dict(getattr(embeddings, side))
+            leaf = vectors[channel] = vectors[channel].detach().clone().requires_grad_()
+            loss = model.loss(dataclasses.replace(embeddings, **{side: vectors}), batch, features)
+            found = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+            _require(
+                found is not None and bool(found.any()),
+                f"the loss does not depend on the {side} vectors of channel '{channel}': it trains another score than "
+                "the sum of the channels",
+            )
 
 
-def _check_training(model: Recommender, graph: Graph) -> None:
-    model.train()
-    features = model_features(model, graph)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+def _check_training(model: Recommender, features: Features, graph: Graph) -> None:
+    with torch.no_grad():
+        graph = graph.with_item_graphs(model.item_graphs(features, graph) if model.knn_k is not None else {})
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    losses = [_train(copy.deepcopy(model), features, graph) for _ in range(2)]
+    same = torch.allclose(torch.tensor(losses[0]), torch.tensor(losses[1]))
+    _require(same, "two trainings of one seed differ: take randomness from the graph's 'generator'")
+    _train(model, features, graph)
+    still = [name for name, p in model.named_parameters() if torch.equal(p.detach(), start[name])]
+    _require(not still, f"parameters never move in training: {still}")
+    twin = type(model)(**model.config).to(model.device)
+    twin.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        same = _near(*(_vectors(m.eval()(features, graph)) for m in (model, twin)))
+    _require(same, "a new model with the same parameters gives other embeddings: something is kept between calls")
+
+
+def _train(model: Recommender, features: Features, graph: Graph) -> list[float]:
+    """A few epochs as :func:`~mmgraph_robust.training.fit` trains; the losses."""
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
     for epoch in range(3):
-        for batch in TripleLoader(graph, 256).epoch(torch.Generator().manual_seed(epoch)):
-            loss = model.loss(model(features, graph), batch, features)
+        generator = torch.Generator().manual_seed(epoch)
+        current: Graph | None = None
+        for step, batch in enumerate(TripleLoader(graph, 256).epoch(torch.Generator().manual_seed(epoch))):
+            current = model.training_graph(graph, current, features, step, generator)
+            loss = model.loss(model(features, current), batch, features)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    still = [name for name, p in model.named_parameters() if torch.equal(p.detach(), start[name])]
-    _require(not still, f"parameters never move in training: {still}")
+            losses.append(float(loss.detach()))
+    return losses
+
+
+def _vectors(embeddings: Embeddings) -> dict[str, Tensor]:
+    sides = {"user": embeddings.user, "item": embeddings.item}
+    return {f"{side} {channel}": x for side, matrices in sides.items() for channel, x in matrices.items()}
+
+
+def _equal(a: Embeddings, b: Embeddings) -> bool:
+    one, other = _vectors(a), _vectors(b)
+    return one.keys() == other.keys() and all(torch.equal(x, other[name]) for name, x in one.items())
+
+
+def _near(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.allclose(x, b[name], atol=1e-6) for name, x in a.items())
 
 
 def _require(holds: bool, message: str) -> None:
