@@ -104,6 +104,7 @@ class Problem:
         if not bool(torch.isfinite(value)):
             raise NonFiniteError(f"the attack's objective became {float(value)}: the model is not finite there")
         if not value.requires_grad:
+            self._unseen = list(leaves)
             return float(value.detach()), self.zero()
         found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         gradients = {m: torch.zeros_like(leaves[m]) if g is None else g for m, g in zip(leaves, found, strict=True)}

@@ -31,8 +31,8 @@ class BM3(Recommender):
         + reg \cdot \frac{\Vert \tilde{U} \Vert_F + \Vert \tilde{I} \Vert_F}{|I|}, \qquad C(a, b) = 1 - \cos(a, b)
 
     each as a mean over the batch. The score is :math:`\langle h(\tilde{u}), h(\tilde{i}) \rangle`: **no item feature
-    reaches it**, features only shape the ids in training. Whoever perturbs the features of the trained model changes
-    nothing; that is no robustness of a multi-modal model.
+    reaches it**. Features shape the predictor in training, and the ids through it alone. Whoever perturbs the features
+    of the trained model changes nothing; that is no robustness of a multi-modal model.
 
     Args:
         num_users: Number of users.

@@ -31,3 +31,30 @@ def test_item_graphs_come_from_their_edge_types(tiny):
     assert list(graph.item_graphs) == ["visual"]
     # The edge runs from its source 1 to its target 3, which gathers.
     assert float(graph.item_graphs["visual"].to_dense()[3, 1]) == 2.0
+
+
+def test_a_seed_makes_the_same_randomness_again(tiny):
+    graph = Graph.from_data(tiny)
+    assert graph.seed is None
+    assert graph.generator("dropout") is None
+    step = graph.with_seed(7)
+    draws = [torch.rand(4, generator=step.generator(p)) for p in ("dropout", "dropout", "noise")]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert step.with_interactions(graph.interactions).seed == step.with_item_graphs({}).seed == 7
+    assert step.with_seed(None).generator("dropout") is None
+
+
+def test_operators_are_made_once_for_the_same_interactions(tiny):
+    graph = Graph.from_data(tiny)
+    others = [graph.with_seed(1), graph.with_item_graphs({}), graph.with_latent_graphs({})]
+    for name in ("bipartite", "bipartite_sym", "bipartite_mean", "bipartite_walk", "interactions_sym"):
+        assert all(getattr(other, name) is getattr(graph, name) for other in others)
+    half = torch.arange(graph.interactions.num_edges) % 2 == 0
+    pruned = graph.with_interactions(graph.interactions.select(half))
+    assert pruned.bipartite_sym.num_edges == 2 * int(half.sum())
+    degree = graph.user_degree[:, None] * graph.item_degree
+    expected = graph.interactions.to_dense() / degree.clamp(min=1).sqrt()
+    assert torch.allclose(graph.interactions_sym.to_dense(), expected)
+    walk = graph.bipartite.to_dense() + torch.eye(18)
+    assert torch.allclose(graph.bipartite_walk.to_dense(), walk / walk.sum(1, keepdim=True))

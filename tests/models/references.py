@@ -10,7 +10,7 @@ def leaky(x):
 
 
 def unit(x):
-    return x / x.norm() if float(x.norm()) > 0 else x
+    return x / x.norm() if bool(x.any()) else x
 
 
 def neighbours(data):
@@ -23,8 +23,41 @@ def neighbours(data):
     return users, items
 
 
+def cosines(x, k):
+    """The cosines of each row with its `k` nearest, itself included; zeros elsewhere."""
+    rows = [unit(row) for row in x]
+    result = torch.zeros(len(rows), len(rows), dtype=x.dtype)
+    for i, row in enumerate(rows):
+        near = sorted(range(len(rows)), key=lambda j: (j != i, -float(row @ rows[j]), j))[:k]  # noqa: B023
+        for j in near:
+            result[i, j] = row @ rows[j]
+    return result
+
+
+def symmetric(a):
+    """D^-1/2 A D^-1/2 by row sums."""
+    rows = []
+    for i in range(len(a)):
+        rows.append(torch.stack([a[i, j] / (a[i].sum() * a[j].sum()).sqrt() for j in range(len(a))]))
+    return torch.stack(rows)
+
+
+def bpr(score, batch):
+    """The ranking loss on a matrix of scores."""
+    gaps = [
+        score[u, i] - score[u, j]
+        for u, i, j in zip(batch.user.tolist(), batch.positive.tolist(), batch.negative.tolist(), strict=True)
+    ]
+    return -sum(torch.log(1 / (1 + torch.exp(-gap))) for gap in gaps) / len(gaps)
+
+
 def lightgcn(model, data):
-    users, items = neighbours(data)
+    user, item = propagate(model, data)
+    return user @ item.t()
+
+
+def propagate(model, data, edges=None):
+    users, items = neighbours(data) if edges is None else edges
     layers = [(model.user_id, model.item_id)]
     for _ in range(model.propagation.num_layers):
         u, i = layers[-1]
@@ -33,7 +66,7 @@ def lightgcn(model, data):
         layers.append((torch.stack(new_u), torch.stack(new_i)))
     user = sum(layer[0] for layer in layers) / len(layers)
     item = sum(layer[1] for layer in layers) / len(layers)
-    return user @ item.t()
+    return user, item
 
 
 def vbpr(model, data):
@@ -69,7 +102,7 @@ def mmgcn(model, data, combine="concat"):
     return rep[:num_users] @ rep[num_users:].t()
 
 
-def grcn(model, data, routings=3):
+def grcn(model, data, routings=3, weighting="confidence", pruning=True, fusion="concat"):
     users, items = neighbours(data)
     num_users = len(users)
     content, affinities = [], []
@@ -80,7 +113,7 @@ def grcn(model, data, routings=3):
         for _ in range(routings):
             rows = []
             for u, near in enumerate(users):
-                a = torch.softmax(torch.tensor([float(p[u] @ f[i]) for i in near]), 0) if near else []
+                a = torch.softmax(torch.stack([p[u] @ f[i] for i in near]), 0) if near else []
                 rows.append(unit(p[u] + sum((w * f[i] for w, i in zip(a, near, strict=True)), torch.zeros(f.size(1)))))
             p = torch.stack(rows)
         x = torch.cat([p, f])
@@ -93,10 +126,11 @@ def grcn(model, data, routings=3):
             out.append(x[node] + sum((w * x[j] for w, j in zip(a, neighbourhood, strict=True)), torch.zeros(x.size(1))))
         content.append(torch.stack(out))
         affinities.append(alpha)
-    weight = {
-        (i, j): torch.relu(max(a[i, j] * model.confidence[j, m] for m, a in enumerate(affinities)))
-        for i, j in affinities[0]
-    }
+    weight = {}
+    for i, j in affinities[0]:
+        seen = [a[i, j] * (model.confidence[j, m] if weighting == "confidence" else 1) for m, a in enumerate(affinities)]
+        value = sum(seen) / len(seen) if weighting == "mean" else max(seen)
+        weight[i, j] = torch.relu(value) if pruning else value
     layer = torch.stack([unit(x) for x in model.id])
     total = layer
     for _ in range(model.num_layers):
@@ -106,5 +140,8 @@ def grcn(model, data, routings=3):
             rows.append(sum((w * layer[j] for w, j in own), torch.zeros(layer.size(1))))
         layer = torch.stack(rows)
         total = total + layer
-    rep = torch.cat([total, *content], dim=1)
+    if fusion == "concat":
+        rep = torch.cat([total, *content], dim=1)
+    else:
+        rep = total if fusion == "id" else sum([total, *content]) / (1 + len(content))
     return rep[:num_users] @ rep[num_users:].t()

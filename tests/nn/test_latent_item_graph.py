@@ -46,6 +46,30 @@ def test_the_original_graph_may_be_kept():
     assert graph.num_edges == 9 * 3 * 2 * 2
 
 
+@pytest.mark.parametrize("skip", [0.0, 0.7, 1.0])
+def test_the_parts_sum_to_the_graph(skip):
+    x, layer = world(), LatentItemGraph({"visual": 6, "textual": 4}, hidden_channels=5, k=3, skip=skip)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.2, -0.4]))
+    parts = layer.by_modality(x)
+    assert list(parts) == ["visual", "textual"]
+    assert torch.allclose(sum(a.to_dense() for a in parts.values()), layer(x).to_dense(), atol=1e-6)
+    # The degrees are those of the joint graph.
+    share = torch.softmax(layer.weight, 0)
+    learned = [a * nearest(layer.lins[m](x[m]), 3) for a, m in zip(share, x, strict=True)]
+    degree = sum(learned).sum(1)
+    for a, one, m in zip(share, learned, x, strict=True):
+        expected = (1 - skip) * one / (degree[:, None] * degree).sqrt() + skip * a * gcn(nearest(x[m], 3))
+        assert torch.allclose(parts[m].to_dense(), expected, atol=1e-5)
+
+
+def test_a_single_modality_has_no_weight_to_learn():
+    layer = LatentItemGraph({"visual": 6}, hidden_channels=5, k=3)
+    assert {name for name, _ in layer.named_parameters()} == {"lins.visual.weight", "lins.visual.bias"}
+    x = {"visual": world()["visual"]}
+    assert torch.allclose(layer(x).to_dense(), reference(layer, x), atol=1e-5)
+
+
 def test_rows_without_positive_sum_give_no_nan():
     layer = LatentItemGraph({"visual": 2}, hidden_channels=2, k=2)
     out = layer({"visual": torch.zeros(4, 2)}).to_dense()

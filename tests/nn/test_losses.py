@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmgraph_robust.nn import batch_mean_squares, batch_norms, bpr_loss
+from mmgraph_robust.nn import batch_mean_squares, batch_norms, batch_squares, bpr_loss, info_nce
 
 
 def test_bpr_loss_does_not_overflow():
@@ -17,3 +17,16 @@ def test_penalties_by_hand():
     pairs = [(0, 1), (1, 1), (0, 0), (1, 2)]
     expected = sum((user[u].square() + item[i].square()).mean() for u, i in pairs) / 4
     assert torch.allclose(batch_mean_squares(torch.cat([user, item]), 2, ids), expected)
+    rows = [user[0], user[1], item[1], item[1], item[0], item[2]]
+    assert torch.allclose(batch_squares(user, item, ids), sum(x.square().sum() for x in rows) / 4)
+
+
+def test_info_nce_by_hand():
+    left, right = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    # Cosines: 1 and 1 in the first row, 0 and 0 in the second.
+    assert float(info_nce(left, right, 0.5)) == pytest.approx(0.693147, abs=1e-5)
+    right = torch.tensor([[1.0, 0.0], [0.0, 5.0]])
+    e = 2.718281828**2
+    assert float(info_nce(left, right, 0.5)) == pytest.approx(-torch.tensor(e / (e + 1)).log().item(), abs=1e-5)
+    # Small temperatures do not overflow.
+    assert float(info_nce(left, right.flip(0), 1e-3)) == pytest.approx(1000.0)

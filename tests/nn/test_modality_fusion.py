@@ -40,6 +40,16 @@ def test_attention_weighs_every_node(xs):
     assert torch.allclose(layer(xs), torch.stack(rows), atol=1e-6)
 
 
+def test_shares_split_the_sum_by_modality(xs):
+    stacked = torch.stack(xs, dim=1)
+    for layer in (ModalityFusion("weighted", num_modalities=3), ModalityFusion("attention", channels=3)):
+        share = layer.importance(stacked)
+        assert torch.allclose(share.sum(-2), torch.ones(1))
+        assert torch.allclose((share * stacked).sum(1), layer(xs), atol=1e-6)
+    with pytest.raises(ConfigError, match="'sum' has no shares"):
+        ModalityFusion("sum").importance(stacked)
+
+
 def test_bad_input_is_named(xs):
     assert repr(ModalityFusion("sum")) == "ModalityFusion('sum', num_modalities=None, channels=None)"
     with pytest.raises(ConfigError, match="mode one of"):

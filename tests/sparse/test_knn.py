@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
-from mmgraph_robust.sparse import Adjacency, edge_cosine, knn, knn_graph, knn_search
+from mmgraph_robust.sparse import Adjacency, cosine_graph, edge_cosine, knn, knn_graph, knn_search
 
 
 def brute_force(x, k, include_self):
@@ -82,6 +82,35 @@ def test_graph_holds_cosines_and_edge_cosine_gives_their_gradient():
     assert torch.allclose(edge_cosine(graph, x), graph.values(), atol=1e-6)
     double = x.double().requires_grad_()
     assert gradcheck(lambda z: edge_cosine(graph, z), (double,))
+
+
+def test_cosine_graph_is_the_graph_with_gradients_where_they_are_wanted():
+    x = rows(12, 4).double()
+    graph = cosine_graph(x, 3)
+    expected = knn_graph(x, 3)
+    assert torch.equal(graph.edge_index(), expected.edge_index())
+    assert not graph.values().requires_grad
+    z = x.clone().requires_grad_()
+    with torch.no_grad():
+        assert not cosine_graph(z, 3).values().requires_grad
+    learned = cosine_graph(z, 3)
+    assert torch.equal(learned.edge_index(), expected.edge_index())
+    assert torch.allclose(learned.values(), expected.values(), atol=1e-12)
+    probe = torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (got,) = torch.autograd.grad((learned.to_dense() * probe).sum(), z)
+    unit = z / z.norm(dim=1, keepdim=True)
+    (wanted,) = torch.autograd.grad(((unit @ unit.t()) * (expected.to_dense() != 0) * probe).sum(), z)
+    assert torch.allclose(got, wanted)
+    assert gradcheck(lambda v: cosine_graph(v, 3).to_dense(), (z,))
+
+
+def test_autocast_chooses_the_same_neighbours():
+    x = rows(60, 16)
+    expected = cosine_graph(x, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        graph = cosine_graph(x.requires_grad_(), 5)
+    assert torch.equal(graph.edge_index(), expected.edge_index())
+    assert torch.allclose(graph.values(), expected.values(), atol=1e-6)
 
 
 def test_cache_is_keyed_by_content(tmp_path):
