@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mmgraph_robust.models import VBPR, Embeddings, LightGCN
+from mmgraph_robust.data import add_item_graphs
+from mmgraph_robust.models import FREEDOM, LATTICE, MGCN, VBPR, Embeddings, LightGCN
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.testing import ConformanceError, check_model
 from mmgraph_robust.training import data_hash
@@ -54,22 +55,152 @@ class OneDirection(LightGCN):
         return Embeddings({"id": self.user_id + spmm(graph.interactions, self.item_id)}, {"id": self.item_id})
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (Stale, "cached"),
-        (Mutating, "differ|changed the features"),
-        (NeverMoves, "never move.*spare"),
-        (Noisy, "differ"),
-        (Unseeded, "one seed gives different"),
-        (WrongSize, "embeddings of 120 users and 79 items"),
-        (NoEmbeddings, "returns tuple"),
-        (OneDirection, "users send no messages to items"),
-    ],
-)
+class OtherDirection(LightGCN):
+    def forward(self, features, graph):
+        return Embeddings({"id": self.user_id}, {"id": self.item_id + spmm(graph.interactions.t(), self.user_id)})
+
+
+class KeptGraph(FREEDOM):
+    """Finds similar items once and for all features."""
+
+    def item_graphs(self, features, graph):
+        if not hasattr(self, "kept"):
+            self.kept = super().item_graphs(features, graph)
+        return self.kept
+
+
+class KeptScores(LightGCN):
+    """Evaluates with the embeddings of the last training batch."""
+
+    def forward(self, features, graph):
+        if not self.training and hasattr(self, "kept"):
+            return self.kept
+        out = super().forward(features, graph)
+        if self.training:
+            self.kept = out.detach()
+        return out
+
+
+class OwnScores(Embeddings):
+    def scores(self, user, item):
+        return super().scores(user, item).sigmoid()
+
+
+class OwnMatrices(Embeddings):
+    def concatenated(self):
+        user, item = super().concatenated()
+        return user, item + 1
+
+
+class OwnParts(Embeddings):
+    def channel_scores(self, user, item):
+        return {c: 2 * x for c, x in super().channel_scores(user, item).items()}
+
+
+def scoring(kind):
+    class Scoring(VBPR):
+        def forward(self, features, graph):
+            out = super().forward(features, graph)
+            return kind(out.user, out.item)
+
+    return Scoring
+
+
+class OtherLoss(VBPR):
+    """Trains a score without content, and declares one with it."""
+
+    def loss(self, embeddings, batch, features):
+        return super().loss(embeddings.subset(["id"]), batch, features)
+
+
+class DeafLoss(LightGCN):
+    """Trains its parameters past what it declares."""
+
+    def loss(self, embeddings, batch, features):
+        return super().loss(Embeddings({"id": self.user_id}, {"id": self.item_id}), batch, features)
+
+
+class GlobalDropout(VBPR):
+    def forward(self, features, graph):
+        dropped = {m: torch.nn.functional.dropout(x, 0.5, self.training) for m, x in features.items()}
+        return super().forward(dropped, graph)
+
+
+class SaysNone(VBPR):
+    feature_path = "none"
+
+
+class SaysNoneOfAGraph(FREEDOM):
+    feature_path = "none"
+
+
+class SaysDirect(FREEDOM):
+    feature_path = "direct"
+
+
+class SaysGraph(VBPR):
+    feature_path = "graph"
+
+
+class SaysGraphOfGates(MGCN):
+    feature_path = "graph"
+
+
+class Ignored(VBPR):
+    def forward(self, features, graph):
+        return super().forward({m: torch.ones_like(x) for m, x in features.items()}, graph)
+
+
+class Rounded(VBPR):
+    """Features reach the scores, and no gradient comes back."""
+
+    def forward(self, features, graph):
+        return super().forward({m: x.round() for m, x in features.items()}, graph)
+
+
+DEFECTS = [
+    (Stale, "cached"),
+    (Mutating, "differ|changed the features"),
+    (NeverMoves, "never move.*spare"),
+    (Noisy, "differ"),
+    (Unseeded, "one seed gives different"),
+    (WrongSize, "embeddings of 120 users and 79 items"),
+    (NoEmbeddings, "returns tuple"),
+    (OneDirection, "users send no messages to items"),
+    (OtherDirection, "items send no messages to users"),
+    (KeptGraph, "of 'visual' give the same embeddings"),
+    (KeptScores, "kept between calls"),
+    (scoring(OwnScores), "'scores' of the embeddings.*not the sum"),
+    (scoring(OwnMatrices), "'concatenated' of the embeddings.*not the sum"),
+    (scoring(OwnParts), "'(channel_)?scores' of the embeddings.*not the sum"),
+    (OtherLoss, "channel 'visual': it trains another score"),
+    (DeafLoss, "user vectors of channel 'id'"),
+    (GlobalDropout, "two trainings of one seed differ"),
+    (SaysNone, "'none', but other features of 'visual'"),
+    (SaysNoneOfAGraph, "'none', but other features of 'visual'"),
+    (SaysDirect, "'direct', but no gradient of the scores reaches 'visual'"),
+    (SaysGraph, "'visual' reaches the scores past the item graphs"),
+    (SaysGraphOfGates, "'visual' reaches the scores past the item graphs"),
+    (Ignored, "never read"),
+    (Rounded, "'direct', but no gradient"),
+]
+
+
+@pytest.mark.parametrize(("kind", "message"), DEFECTS, ids=[kind.__name__ for kind, _ in DEFECTS])
 def test_planted_defects_are_found(shop, kind, message):
     model = kind.from_data(shop, embedding_dim=4)
     before = data_hash(shop)
     with pytest.raises(ConformanceError, match=message):
-        check_model(model, shop, uses_graph=kind is OneDirection)
+        check_model(model, shop, uses_graph=not issubclass(kind, VBPR))
     assert data_hash(shop) == before
+
+
+def test_sound_models_pass_and_stay_as_they_were(shop):
+    for kind in (VBPR, LightGCN, FREEDOM, LATTICE):
+        model = kind.from_data(shop, embedding_dim=4)
+        before = {name: x.clone() for name, x in model.state_dict().items()}
+        check_model(model, shop, uses_graph=kind is not VBPR)
+        # Stored item graphs make no difference: features are probed with graphs of their own.
+        check_model(model, add_item_graphs(shop, 10), uses_graph=kind is not VBPR)
+        assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+        assert model.training

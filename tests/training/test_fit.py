@@ -6,7 +6,7 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.defenses import AdversarialTraining, ModalityBalancing
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
-from mmgraph_robust.models import GRCN, MMGCN, VBPR, LightGCN
+from mmgraph_robust.models import BM3, BPRMF, FREEDOM, GRCN, LATTICE, MGCN, MMGCN, VBPR, LightGCN
 
 FAST = {"batch_size": 256, "learning_rate": 0.01, "progress": False}
 
@@ -17,7 +17,7 @@ def popularity(data):
     return mr.evaluation.Evaluator(data)(scores)["recall@20"]
 
 
-@pytest.mark.parametrize("kind", [LightGCN, VBPR, MMGCN, GRCN])
+@pytest.mark.parametrize("kind", [BPRMF, LightGCN, VBPR, MMGCN, GRCN, LATTICE, FREEDOM, BM3, MGCN])
 def test_loss_falls_and_the_planted_signal_is_found(shop, kind):
     model = kind.from_data(shop, embedding_dim=16)
     history = mr.fit(model, shop, max_epochs=40, **FAST)
@@ -64,6 +64,34 @@ def test_same_seed_same_bits_and_resume_after_a_kill(shop, tmp_path, defense):
     # Finished: nothing is trained again.
     done, _ = train(6, path)
     assert same(whole, done)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [(LATTICE, {"refresh_every": 2}), (FREEDOM, {}), (MGCN, {}), (BM3, {})], ids=str
+)
+def test_graphs_and_seeds_of_steps_resume_to_the_same_bits(shop, tmp_path, kind, arguments, stored):
+    data = mr.data.add_item_graphs(shop, 5) if stored else shop
+    near = {} if kind is BM3 else {"knn_k": 5}
+
+    def train(epochs, checkpoint=None, seed=0):
+        model = kind.from_data(data, embedding_dim=4, **near, **arguments)
+        return model, mr.fit(model, data, max_epochs=epochs, seed=seed, checkpoint=checkpoint, patience=9, **FAST)
+
+    whole, history = train(4)
+    path = tmp_path / "state.pt"
+    train(2, path)
+    resumed, again = train(4, path)
+    assert [r["loss"] for r in again.records] == [r["loss"] for r in history.records]
+    assert all(torch.equal(x, y) for x, y in zip(whole.parameters(), resumed.parameters(), strict=True))
+    other, _ = train(4, seed=1)
+    assert not all(torch.equal(x, y) for x, y in zip(whole.parameters(), other.parameters(), strict=True))
+    # The stored graph is part of what a checkpoint belongs to.
+    model = kind.from_data(data, embedding_dim=4, **near, **arguments)
+    changed = mr.data.add_item_graphs(mr.data.with_features(shop, {"visual": shop["item"].x_visual.flip(0)}), 5)
+    changed = mr.data.with_features(changed, {"visual": shop["item"].x_visual})
+    with pytest.raises(CheckpointError, match="or data"):
+        mr.fit(model, changed, checkpoint=path, **FAST)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(shop, tmp_path):
