@@ -50,8 +50,8 @@ def feature_gradients(value: Tensor, features: Features, model: Recommender, *, 
     for name, gradient in zip(features, found, strict=True):
         if gradient is None:
             raise ConfigError(
-                f"the features of '{name}' do not reach what '{type(model).__name__}' trains on, so there is nothing to "
-                "defend: features that act through an item graph are met only where every step builds it anew "
+                f"the features of '{name}' do not reach what '{type(model).__name__}' trains on, so nothing can be "
+                "defended: features that act through an item graph are met only where every step builds it anew "
                 "(LATTICE: refresh_every=1)"
             )
     return dict(zip(features, found, strict=True))

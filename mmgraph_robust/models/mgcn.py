@@ -59,7 +59,7 @@ class MGCN(Recommender):
 
     Source: the equations of the official code for any number of modalities :math:`M` (there two), with one deliberate
     difference: the regulariser is divided by the triples of the batch, also of the last short one. A single modality is
-    its own common view: nothing is specific, and attention and gates on behaviour are left out, which would never train.
+    its own common view: nothing is specific; attention and gates on behaviour, left out here, would never train.
     """
 
     def __init__(

@@ -49,11 +49,13 @@ class MMGCN(Recommender):
         seed: Seed of the initial parameters.
 
     Source: the equations of the official code and its initialisation: Xavier-normal but for :math:`G_2, G_3, \dots` and
-    the linear maps of features, which start from torch's default. Deliberate differences of ``"paper"``: preferences and
-    ids are trained (there they are plain tensors that never move), `combine` and `num_layers` are honoured (there a
-    string that is always true fixes the one, three layers the other), and `project` goes by width. Of both variants: all
-    preferences enter the regulariser (there those of one modality), its logarithm cannot overflow, and scores are
-    computed anew after every step (there they are those of the last batch before its step).
+    the linear maps of features, which start from torch's default.
+
+    Deliberate differences of ``"paper"``: preferences and ids are trained (there they are plain tensors that never
+    move), `combine` and `num_layers` are honoured (there a string that is always true fixes the one, three layers the
+    other), and `project` goes by width. Of both variants: all preferences enter the regulariser (there those of one
+    modality), the logarithm of the loss cannot overflow, and scores are computed anew after every step (there they are
+    those of the last batch before its step).
     """
 
     id: Tensor

@@ -128,7 +128,9 @@ def grcn(model, data, routings=3, weighting="confidence", pruning=True, fusion="
         affinities.append(alpha)
     weight = {}
     for i, j in affinities[0]:
-        seen = [a[i, j] * (model.confidence[j, m] if weighting == "confidence" else 1) for m, a in enumerate(affinities)]
+        seen = [
+            a[i, j] * (model.confidence[j, m] if weighting == "confidence" else 1) for m, a in enumerate(affinities)
+        ]
         value = sum(seen) / len(seen) if weighting == "mean" else max(seen)
         weight[i, j] = torch.relu(value) if pruning else value
     layer = torch.stack([unit(x) for x in model.id])

@@ -34,7 +34,9 @@ def test_the_toolboxs_routing_reaches_no_user(tiny):
 
 def test_the_toolboxs_maps_start_xavier_normal(shop):
     for variant, expected in (("paper", 1 / (3 * 12) ** 0.5), ("mmrec", (2 / (12 + 64)) ** 0.5)):
-        stds = [float(GRCN.from_data(shop, variant=variant, seed=s).projection["visual"].weight.std()) for s in range(5)]
+        stds = [
+            float(GRCN.from_data(shop, variant=variant, seed=s).projection["visual"].weight.std()) for s in range(5)
+        ]
         assert sum(stds) / 5 == pytest.approx(expected, rel=0.03)
 
 

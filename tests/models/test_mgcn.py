@@ -78,8 +78,13 @@ def reference_loss(model, features, data, batch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"num_item_layers": 2, "num_layers": 1}, {"num_item_layers": 0}, {"modalities": ["textual"]},
-     {"modalities": ["visual", "textual"]}],  # fmt: skip
+    [
+        {},
+        {"num_item_layers": 2, "num_layers": 1},
+        {"num_item_layers": 0},
+        {"modalities": ["textual"]},
+        {"modalities": ["visual", "textual"]},
+    ],  # fmt: skip
     ids=repr,
 )
 def test_equals_the_equations_forward_loss_and_gradients(tiny, arguments):
@@ -114,7 +119,9 @@ def test_features_act_through_the_gates_even_where_the_graph_is_frozen(shop):
     for policy in ("frozen", "rebuilt"):
         attacked = mr.attacks.PGD(steps=3)(model, data, mr.attacks.ThreatModel(["visual"], 0.3, graph=policy))
         assert attacked.objective > attacked.clean_objective
-        assert set(Graph.from_data(attacked.data).item_graphs) == ({"visual", "textual"} if policy == "frozen" else set())
+        assert set(Graph.from_data(attacked.data).item_graphs) == (
+            {"visual", "textual"} if policy == "frozen" else set()
+        )
         moved[policy] = mr.evaluation.embed(model, attacked.data).item["visual"]
         assert not torch.allclose(moved[policy], clean.item["visual"], atol=1e-5)
     assert not torch.allclose(moved["frozen"], moved["rebuilt"], atol=1e-5)
