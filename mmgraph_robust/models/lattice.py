@@ -49,8 +49,10 @@ class LATTICE(Recommender):
         seed: Seed of the initial parameters.
 
     Source: the equations of the official code, with these deliberate differences: the graphs are sparse from the
-    start, rows whose cosines sum to zero or less send and receive nothing (there: NaN), and the learned graph is built
-    anew for every evaluation, from the features that it is given.
+    start, rows whose cosines sum to zero or less send and receive nothing (there: NaN), the regulariser is divided by
+    the triples of the batch, also of the last short one, and the learned graph is built anew for every evaluation, from
+    the features that it is given. It follows them where the item graph of a threat model is frozen, too: frozen is the
+    graph of the features as they came.
     """
 
     feature_path: ClassVar[Literal["direct", "graph", "none"]] = "graph"

@@ -28,7 +28,7 @@ def cosines(x, k):
     rows = [unit(row) for row in x]
     result = torch.zeros(len(rows), len(rows), dtype=x.dtype)
     for i, row in enumerate(rows):
-        near = sorted(range(len(rows)), key=lambda j: (j != i, -float(row @ rows[j]), j))[:k]  # noqa: B023
+        near = sorted(range(len(rows)), key=lambda j: (j != i, -float(row @ rows[j]), j))[:k]
         for j in near:
             result[i, j] = row @ rows[j]
     return result
@@ -128,9 +128,8 @@ def grcn(model, data, routings=3, weighting="confidence", pruning=True, fusion="
         affinities.append(alpha)
     weight = {}
     for i, j in affinities[0]:
-        seen = [
-            a[i, j] * (model.confidence[j, m] if weighting == "confidence" else 1) for m, a in enumerate(affinities)
-        ]
+        trust = model.confidence[j] if weighting == "confidence" else [1] * len(affinities)
+        seen = [a[i, j] * t for a, t in zip(affinities, trust, strict=True)]
         value = sum(seen) / len(seen) if weighting == "mean" else max(seen)
         weight[i, j] = torch.relu(value) if pruning else value
     layer = torch.stack([unit(x) for x in model.id])

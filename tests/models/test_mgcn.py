@@ -84,7 +84,7 @@ def reference_loss(model, features, data, batch):
         {"num_item_layers": 0},
         {"modalities": ["textual"]},
         {"modalities": ["visual", "textual"]},
-    ],  # fmt: skip
+    ],
     ids=repr,
 )
 def test_equals_the_equations_forward_loss_and_gradients(tiny, arguments):
