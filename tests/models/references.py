@@ -28,7 +28,7 @@ def cosines(x, k):
     rows = [unit(row) for row in x]
     result = torch.zeros(len(rows), len(rows), dtype=x.dtype)
     for i, row in enumerate(rows):
-        near = sorted(range(len(rows)), key=lambda j: (j != i, -float(row @ rows[j]), j))[:k]
+        near = sorted(range(len(rows)), key=lambda j: (j != i, -(row @ rows[j]).item(), j))[:k]
         for j in near:
             result[i, j] = row @ rows[j]
     return result

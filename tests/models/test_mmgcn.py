@@ -40,8 +40,8 @@ def test_only_the_first_layers_output_map_starts_xavier_normal(shop):
     firsts, seconds = [], []
     for seed in range(5):
         convs = MMGCN.from_data(shop, seed=seed).convs["visual"]
-        firsts.append(float(convs[0].lin_out.weight.std()))
-        seconds.append(float(convs[1].lin_out.weight.std()))
+        firsts.append(convs[0].lin_out.weight.std().item())
+        seconds.append(convs[1].lin_out.weight.std().item())
     assert sum(firsts) / 5 == pytest.approx((2 / (12 + 64 + 64)) ** 0.5, rel=0.03)
     assert sum(seconds) / 5 == pytest.approx(1 / (3 * 128) ** 0.5, rel=0.03)
 
