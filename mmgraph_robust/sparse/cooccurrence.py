@@ -12,7 +12,7 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 _BYTES_PER_PAIR = 64
 
 
-def cooccurrence_graph(adj: Adjacency, k: int, *, memory: int = 1 << 29) -> Adjacency:
+def cooccurrence_graph(adj: Adjacency, k: int, *, memory: int = 1 << 26) -> Adjacency:
     r"""The graph in which every row gathers from the `k` other rows that share the most columns with it.
 
     These are the largest entries per row of :math:`A A^\top` without its diagonal, ordered by (count descending, row
