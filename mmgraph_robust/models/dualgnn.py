@@ -13,7 +13,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
-from mmgraph_robust.nn import bpr_loss
+from mmgraph_robust.nn import Linear, bpr_loss
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import attention_product, spmm
 from mmgraph_robust.typing import Features
@@ -84,9 +84,7 @@ class DualGNN(Recommender):
         self.user_weight = torch.nn.Parameter(torch.empty(num_users, len(self.modalities)))
         self.mlp = torch.nn.ModuleDict(
             {
-                m: torch.nn.Sequential(
-                    torch.nn.Linear(dim, hidden_dim), torch.nn.LeakyReLU(), torch.nn.Linear(hidden_dim, embedding_dim)
-                )
+                m: torch.nn.Sequential(Linear(dim, hidden_dim), torch.nn.LeakyReLU(), Linear(hidden_dim, embedding_dim))
                 for m, dim in self.feature_dims.items()
             }
         )
@@ -96,8 +94,8 @@ class DualGNN(Recommender):
         for name in self.modalities:
             xavier_normal(self.preference[name], generator)
             first, _, last = cast(torch.nn.Sequential, self.mlp[name])
-            reset_linear(cast(torch.nn.Linear, first), generator)
-            reset_linear(cast(torch.nn.Linear, last), generator)
+            reset_linear(cast(Linear, first), generator)
+            reset_linear(cast(Linear, last), generator)
         xavier_normal(self.user_weight, generator)
         with torch.no_grad():
             self.user_weight.copy_(self.user_weight.softmax(dim=1))

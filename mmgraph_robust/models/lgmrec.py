@@ -17,6 +17,7 @@ from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout, seeded_gumbel_softmax
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import matmul
 
 
 class LGMRec(Recommender):
@@ -138,7 +139,7 @@ class LGMRec(Recommender):
         hyper: dict[str, Tensor] = {}
         for name in self.modalities:
             # One pass over the features, which may be wide, for both maps.
-            both = features[name] @ torch.cat([self.projection[name], self.hyperedge[name]], dim=1)
+            both = matmul(features[name], torch.cat([self.projection[name], self.hyperedge[name]], dim=1))
             x, ties = both.split([self.embedding_dim, self.num_hyperedges], dim=1)
             local[name] = self._propagate(x, graph)
             hyper[name] = self._hypergraph(name, ties, id_item, graph)
@@ -154,7 +155,7 @@ class LGMRec(Recommender):
         self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator
     ) -> Graph:
         """The whole graph, with a seed for the noise and the dropout of the step."""
-        return graph.with_seed(int(torch.randint(1 << 31, (), generator=generator)))
+        return graph.with_seed(int(torch.randint(1 << 62, (), generator=generator)))
 
     def _propagate(self, x: Tensor, graph: Graph) -> Tensor:
         mean = spmm(graph.interactions, x) / graph.user_degree.clamp(min=1).unsqueeze(1).to(x.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,9 +12,10 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
-from mmgraph_robust.nn import LightPropagation, info_nce
+from mmgraph_robust.nn import LightPropagation, Linear, info_nce
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import matmul
 
 
 class SLMRec(Recommender):
@@ -89,11 +92,9 @@ class SLMRec(Recommender):
         count = len(self.modalities)
         self.user_id = torch.nn.Parameter(torch.empty(num_users, embedding_dim))
         self.item_id = torch.nn.Parameter(torch.empty(num_items, embedding_dim))
-        self.projection = torch.nn.ModuleDict(
-            {m: torch.nn.Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()}
-        )
-        self.fuse_user = torch.nn.Linear((count + 1) * embedding_dim, embedding_dim)
-        self.fuse_item = torch.nn.Linear((count + 1) * embedding_dim, embedding_dim)
+        self.projection = torch.nn.ModuleDict({m: Linear(dim, embedding_dim) for m, dim in self.feature_dims.items()})
+        self.fuse_user = Linear((count + 1) * embedding_dim, embedding_dim)
+        self.fuse_item = Linear((count + 1) * embedding_dim, embedding_dim)
         self.propagation = LightPropagation(num_layers)
         # Without the task its maps would be parameters that never move.
         self.align = torch.nn.ModuleDict(_alignment_maps(count, embedding_dim) if alignment > 0 else {})
@@ -103,7 +104,7 @@ class SLMRec(Recommender):
         xavier_uniform(self.user_id, generator)
         xavier_uniform(self.item_id, generator)
         for module in self.modules():
-            if isinstance(module, torch.nn.Linear):
+            if isinstance(module, Linear):
                 xavier_uniform(module.weight, generator)
                 if module.bias is not None:
                     torch.nn.init.zeros_(module.bias)
@@ -113,10 +114,10 @@ class SLMRec(Recommender):
         features = self.read(features)
         inputs = {"id": self.item_id}
         for name in self.modalities:
-            linear = self.projection[name]
+            linear = cast(Linear, self.projection[name])
             # Normalised after the product, which spares a copy of the features, with F.normalize's own bound.
             size = features[name].norm(dim=1, keepdim=True).clamp(min=1e-12)
-            inputs[name] = F.linear(features[name], linear.weight) / size + linear.bias
+            inputs[name] = matmul(features[name], linear.weight.t()) / size + linear.bias
         users: dict[str, Tensor] = {}
         items: dict[str, Tensor] = {}
         for name, x in inputs.items():
@@ -124,7 +125,7 @@ class SLMRec(Recommender):
             users[name], items[name] = nodes.split([self.num_users, self.num_items])
         user = self.fuse_user(torch.cat(list(users.values()), dim=1))
         blocks = self.fuse_item.weight.split(self.embedding_dim, dim=1)
-        item = {name: F.linear(items[name], block) for name, block in zip(items, blocks, strict=True)}
+        item = {name: matmul(items[name], block.t()) for name, block in zip(items, blocks, strict=True)}
         item["id"] = item["id"] + self.fuse_item.bias
         return Embeddings(dict.fromkeys(item, user), item, items)
 
@@ -154,7 +155,7 @@ class SLMRec(Recommender):
 
     def _match(self, left: Tensor, right: Tensor) -> Tensor:
         """As :func:`~mmgraph_robust.nn.info_nce`, but on dot products."""
-        logits = left @ right.t() / self.alignment_temperature
+        logits = matmul(left, right.t()) / self.alignment_temperature
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
@@ -164,10 +165,10 @@ def _alignment_maps(num_modalities: int, dim: int) -> dict[str, torch.nn.Module]
     maps: dict[str, torch.nn.Module] = {}
     for index in range(max(last, 1)):
         # A bias of the right side adds the same to all logits of a row, which the softmax takes away again.
-        maps[f"shared_{index}"], maps[f"fine_{index}"] = torch.nn.Linear(dim, dim), torch.nn.Linear(dim, dim, bias=False)
+        maps[f"shared_{index}"], maps[f"fine_{index}"] = Linear(dim, dim), Linear(dim, dim, bias=False)
     if last == 1:
-        maps["shared_1"] = torch.nn.Linear(dim, dim)
+        maps["shared_1"] = Linear(dim, dim)
     if last > 0:
         half = max(dim // 2, 1)
-        maps["shared_coarse"], maps["coarse"] = torch.nn.Linear(dim, half), torch.nn.Linear(dim, half, bias=False)
+        maps["shared_coarse"], maps["coarse"] = Linear(dim, half), Linear(dim, half, bias=False)
     return maps

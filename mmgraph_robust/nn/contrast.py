@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmgraph_robust.utils import chunks
+from mmgraph_robust.utils import chunks, matmul
 
 
 def contrast_with_all(
@@ -33,12 +33,10 @@ def contrast_with_all(
     if len(blocks) == 1:
         total = _log_sum(anchor, right)
     else:
-        parts = [
-            checkpoint(_log_sum, anchor, block, use_reentrant=False, preserve_rng_state=False) for block in blocks
-        ]
+        parts = [checkpoint(_log_sum, anchor, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
         total = torch.stack(parts).logsumexp(0)
     return (total - (anchor * F.embedding(rows, right)).sum(1)).sum()
 
 
 def _log_sum(anchor: Tensor, block: Tensor) -> Tensor:
-    return (anchor @ block.t()).logsumexp(1)
+    return matmul(anchor, block.t()).logsumexp(1)

@@ -1,29 +1,28 @@
 import pytest
 import torch
-from contract import BATCH, Contract, dense_scores
-from test_dualgnn import branches, reference_loss, with_neighbours
+from references import cosines, dual_branches, dual_loss, with_similar_users
 
-from mmgraph_robust.data import add_item_graphs
+from mmgraph_robust.data import Batch, add_item_graphs
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import DRAGON
 from mmgraph_robust.models.weights import modality_weights
+from mmgraph_robust.testing import check_model
+
+BATCH = Batch(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 3, 5, 3]), torch.tensor([2, 6, 1, 4]))
 
 
-class TestDRAGON(Contract):
-    kind = DRAGON
-    arguments = {"embedding_dim": 4, "hidden_dim": 7, "knn_k": 4}
+def scores(embeddings):
+    user, item = embeddings.concatenated()
+    return user @ item.t()
+
+
+@pytest.mark.parametrize("modalities", [["textual"], ["visual", "textual"]])
+def test_keeps_the_contract(shop, modalities):
+    check_model(DRAGON.from_data(shop, modalities=modalities, embedding_dim=4, hidden_dim=7, knn_k=4), shop)
 
 
 def item_graph(data, weights, k):
-    total = torch.zeros(8, 8)
-    for name, weight in weights.items():
-        x = data["item"][f"x_{name}"]
-        for i in range(8):
-            cosine = [float(x[i] @ x[j] / (x[i].norm() * x[j].norm())) for j in range(8)]
-            cosine[i] = 2.0
-            for j in sorted(range(8), key=lambda j: -cosine[j])[:k]:
-                total[i, j] += weight / k
-    return total
+    return sum(w * (cosines(data["item"][f"x_{m}"], k) != 0) / k for m, w in weights.items())
 
 
 CASES = [
@@ -42,26 +41,26 @@ def test_equals_reference(tiny, given, weights, hops, user_k):
     )  # fmt: skip
     features = model.features(tiny)
     embeddings = model(features, model.graph(tiny))
-    parts = branches(model, tiny, 2)
-    user = with_neighbours(torch.cat([u for u, _ in parts], 1), tiny, user_k)
+    parts = dual_branches(model, tiny, 2)
+    user = with_similar_users(torch.cat([u for u, _ in parts], 1), tiny, user_k)
     item = torch.cat([i for _, i in parts], 1)
     item = item + torch.linalg.matrix_power(item_graph(tiny, weights, 3), hops) @ item
-    assert torch.allclose(dense_scores(embeddings), user @ item.t(), atol=1e-5)
+    assert torch.allclose(scores(embeddings), user @ item.t(), atol=1e-5)
     for index, name in enumerate(given):
         block = slice(4 * index, 4 * index + 4)
         expected = user[:, block] @ item[:, block].t()
         assert torch.allclose(embeddings.user[name] @ embeddings.item[name].t(), expected, atol=1e-5)
-    expected = reference_loss(model, user @ item.t(), 0.3)
+    expected = dual_loss(model, user @ item.t(), BATCH)
     assert torch.allclose(model.loss(embeddings, BATCH, features), expected, atol=1e-5)
 
 
 def test_stored_item_graphs_are_taken_as_they_are(tiny):
     model = DRAGON.from_data(tiny, embedding_dim=4, knn_k=3)
     stored = add_item_graphs(tiny, 3)
-    one, two = (dense_scores(model(model.features(d), model.graph(d))) for d in (tiny, stored))
+    one, two = (scores(model(model.features(d), model.graph(d))) for d in (tiny, stored))
     assert torch.equal(one, two)
     flipped = {m: x.flip(0) for m, x in model.features(tiny).items()}
-    frozen, rebuilt = (dense_scores(model(flipped, g)) for g in (model.graph(tiny), model.graph(tiny).with_item_graphs({})))
+    frozen, rebuilt = (scores(model(flipped, g)) for g in (model.graph(tiny), model.graph(tiny).with_item_graphs({})))
     assert not torch.allclose(frozen, rebuilt, atol=1e-4)
     with pytest.raises(ConfigError, match="expects knn_k=4"):
         DRAGON.from_data(tiny, embedding_dim=4, knn_k=4).graph(stored)

@@ -27,9 +27,7 @@ def test_contrast_with_all_equals_loops_in_any_blocks(pair, memory):
     value = contrast_with_all(left, right, rows, 0.2, memory=memory)
     expected = by_loops(left, right, rows, 0.2)
     assert torch.allclose(value, expected)
-    for one, other in zip(
-        torch.autograd.grad(value, pair), torch.autograd.grad(expected, pair), strict=True
-    ):
+    for one, other in zip(torch.autograd.grad(value, pair), torch.autograd.grad(expected, pair), strict=True):
         assert torch.allclose(one, other)
 
 
