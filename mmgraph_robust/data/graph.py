@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, interactions
-from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.sparse import Adjacency, cooccurrence_graph
 from mmgraph_robust.utils import child_generator
 
 
@@ -115,6 +115,13 @@ class Graph:
     def interactions_sym(self) -> Adjacency:
         r""":attr:`interactions` normalised as :math:`D_u^{-1/2} A D_i^{-1/2}`, a block of :attr:`bipartite_sym`."""
         return self._operator("user_sym", lambda: self.interactions.normalize("sym"))
+
+    def user_graph(self, k: int) -> Adjacency:
+        """``[num_users, num_users]``: per user the `k` others that share most items with her; the values say how many.
+
+        See :func:`~mmgraph_robust.sparse.cooccurrence_graph`.
+        """
+        return self._operator(f"users_{k}", lambda: cooccurrence_graph(self.interactions, k))
 
     @property
     def user_degree(self) -> Tensor:

@@ -1,5 +1,6 @@
 """Layers, each usable alone with plain PyG inputs, and losses."""
 
+from mmgraph_robust.nn.contrast import contrast_with_all
 from mmgraph_robust.nn.denoised_propagation import DenoisedPropagation
 from mmgraph_robust.nn.frozen_item_graph import FrozenItemGraph
 from mmgraph_robust.nn.graph_refining import GraphRefining
@@ -25,5 +26,6 @@ __all__ = [
     "batch_norms",
     "batch_squares",
     "bpr_loss",
+    "contrast_with_all",
     "info_nce",
 ]

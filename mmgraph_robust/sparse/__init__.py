@@ -1,6 +1,7 @@
 """Sparse kernels: a compiled adjacency, the differentiable operators on it, and graphs of nearest neighbours."""
 
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.sparse.cooccurrence import cooccurrence_graph
 from mmgraph_robust.sparse.edge_sampling import degree_weights, sample_edges
 from mmgraph_robust.sparse.engines import ENGINES, choose_engine
 from mmgraph_robust.sparse.knn import cosine_graph, edge_cosine, knn_graph, knn_search
@@ -11,6 +12,7 @@ __all__ = [
     "Adjacency",
     "attention_product",
     "choose_engine",
+    "cooccurrence_graph",
     "cosine_graph",
     "degree_weights",
     "edge_cosine",

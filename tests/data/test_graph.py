@@ -58,3 +58,14 @@ def test_operators_are_made_once_for_the_same_interactions(tiny):
     assert torch.allclose(graph.interactions_sym.to_dense(), expected)
     walk = graph.bipartite.to_dense() + torch.eye(18)
     assert torch.allclose(graph.bipartite_walk.to_dense(), walk / walk.sum(1, keepdim=True))
+
+
+def test_users_who_share_items_are_found_once(tiny):
+    graph = Graph.from_data(tiny)
+    shared = graph.interactions.to_dense() @ graph.interactions.to_dense().t()
+    assert torch.equal(graph.user_graph(9).to_dense(), shared.fill_diagonal_(0))
+    nearest = graph.user_graph(1)
+    assert torch.equal(nearest.values(), shared.amax(1)[nearest.row.long()])
+    assert graph.with_seed(1).user_graph(1) is nearest
+    pruned = graph.with_interactions(graph.interactions.select(torch.arange(graph.interactions.num_edges) < 1))
+    assert pruned.user_graph(1).num_edges == 0

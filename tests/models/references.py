@@ -146,3 +146,47 @@ def grcn(model, data, routings=3, weighting="confidence", pruning=True, fusion="
     else:
         rep = total if fusion == "id" else sum([total, *content]) / (1 + len(content))
     return rep[:num_users] @ rep[num_users:].t()
+
+
+def dual_branches(model, data, num_layers):
+    """DualGNN's weighted users and items per modality."""
+    users, items = neighbours(data)
+    num_users = len(users)
+    near = [[i + num_users for i in n] for n in users] + items
+    result = []
+    for index, m in enumerate(model.modalities):
+        first, _, last = model.mlp[m]
+        content = [last.weight @ leaky(first.weight @ x + first.bias) + last.bias for x in data["item"][f"x_{m}"]]
+        x = torch.stack([unit(row) for row in [*model.preference[m], *content]])
+        total = x
+        for _ in range(num_layers):
+            rows = []
+            for neighbourhood in near:
+                messages = (x[j] / (len(neighbourhood) * len(near[j])) ** 0.5 for j in neighbourhood)
+                rows.append(sum(messages, torch.zeros(x.size(1))))
+            x = torch.stack(rows)
+            total = total + x
+        weighted = [model.user_weight[u, index] * total[u] for u in range(num_users)]
+        result.append((torch.stack(weighted), total[num_users:]))
+    return result
+
+
+def with_similar_users(user, data, k):
+    """Each user and the `k` who share most items with her, by the softmax of how many."""
+    users, _ = neighbours(data)
+    rows = []
+    for u, own in enumerate(users):
+        shared = [(-len(set(own) & set(other)), v) for v, other in enumerate(users) if v != u]
+        near = sorted(pair for pair in shared if pair[0] < 0)[:k]
+        weights = torch.softmax(torch.tensor([-float(count) for count, _ in near]), 0)
+        rows.append(user[u] + sum((w * user[v] for w, (_, v) in zip(weights, near, strict=True)), torch.zeros(1)))
+    return torch.stack(rows)
+
+
+def dual_loss(model, score, batch):
+    """DualGNN's loss on a matrix of scores."""
+    total = 0.0
+    for u, i, j in zip(*(ids.tolist() for ids in batch.ids), strict=True):
+        total = total - torch.log2(torch.sigmoid(score[u, i] - score[u, j])) / len(batch)
+    squares = [sum((p[u] ** 2).mean() for u in batch.user.tolist()) for p in model.preference.values()]
+    return total + model.reg * (sum(squares) / len(batch) + (model.user_weight**2).mean())

@@ -8,9 +8,25 @@ from torch.func import functional_call
 import mmgraph_robust as mr
 from mmgraph_robust.data import Batch, Graph, TripleLoader
 from mmgraph_robust.errors import DataError
-from mmgraph_robust.models import BM3, BPRMF, FREEDOM, GRCN, LATTICE, MGCN, MMGCN, VBPR, Embeddings, LightGCN
+from mmgraph_robust.models import (
+    BM3,
+    BPRMF,
+    DRAGON,
+    FREEDOM,
+    GRCN,
+    LATTICE,
+    MGCN,
+    MMGCN,
+    MMSSL,
+    VBPR,
+    DualGNN,
+    Embeddings,
+    LGMRec,
+    LightGCN,
+    SLMRec,
+)
 
-ALL = [BPRMF, LightGCN, VBPR, MMGCN, GRCN, LATTICE, FREEDOM, BM3, MGCN]
+ALL = [BPRMF, LightGCN, VBPR, MMGCN, GRCN, LATTICE, FREEDOM, BM3, MGCN, SLMRec, DualGNN, DRAGON, LGMRec, MMSSL]
 VARIANTS = [
     *((kind, {}) for kind in ALL),
     (MMGCN, {"variant": "mmrec"}),
@@ -25,7 +41,7 @@ each = pytest.mark.parametrize(
 
 
 def build(kind, data, **arguments):
-    near = {"knn_k": 3} if kind.knn_k is None and kind in (LATTICE, FREEDOM, MGCN) else {}
+    near = {"knn_k": 3} if kind.knn_k is None and kind in (LATTICE, FREEDOM, MGCN, DRAGON) else {}
     return kind.from_data(data, **{"embedding_dim": 4} | near | arguments)
 
 
@@ -121,7 +137,7 @@ def test_any_number_of_modalities_trains(tiny, kind, arguments, modalities):
     assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
     channels = mr.evaluation.embed(model, tiny).channels
     assert set(channels) <= {"id", *modalities}
-    if kind in (VBPR, MMGCN, LATTICE, FREEDOM, MGCN):
+    if kind in (VBPR, MMGCN, LATTICE, FREEDOM, MGCN, SLMRec, DualGNN, DRAGON, LGMRec, MMSSL):
         assert set(modalities) <= set(channels)
 
 

@@ -6,7 +6,22 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.defenses import AdversarialTraining, ModalityBalancing
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
-from mmgraph_robust.models import BM3, BPRMF, FREEDOM, GRCN, LATTICE, MGCN, MMGCN, VBPR, LightGCN
+from mmgraph_robust.models import (
+    BM3,
+    BPRMF,
+    DRAGON,
+    FREEDOM,
+    GRCN,
+    LATTICE,
+    MGCN,
+    MMGCN,
+    MMSSL,
+    VBPR,
+    DualGNN,
+    LGMRec,
+    LightGCN,
+    SLMRec,
+)
 
 FAST = {"batch_size": 256, "learning_rate": 0.01, "progress": False}
 
@@ -17,7 +32,10 @@ def popularity(data):
     return mr.evaluation.Evaluator(data)(scores)["recall@20"]
 
 
-@pytest.mark.parametrize("kind", [BPRMF, LightGCN, VBPR, MMGCN, GRCN, LATTICE, FREEDOM, BM3, MGCN])
+@pytest.mark.parametrize(
+    "kind",
+    [BPRMF, LightGCN, VBPR, MMGCN, GRCN, LATTICE, FREEDOM, BM3, MGCN, SLMRec, DualGNN, DRAGON, LGMRec, MMSSL],
+)
 def test_loss_falls_and_the_planted_signal_is_found(shop, kind):
     model = kind.from_data(shop, embedding_dim=16)
     history = mr.fit(model, shop, max_epochs=40, **FAST)
@@ -68,11 +86,13 @@ def test_same_seed_same_bits_and_resume_after_a_kill(shop, tmp_path, defense):
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "arguments"), [(LATTICE, {"refresh_every": 2}), (FREEDOM, {}), (MGCN, {}), (BM3, {})], ids=str
+    ("kind", "arguments"),
+    [(LATTICE, {"refresh_every": 2}), (FREEDOM, {}), (MGCN, {}), (BM3, {}), (DRAGON, {}), (LGMRec, {}), (MMSSL, {})],
+    ids=str,
 )
 def test_graphs_and_seeds_of_steps_resume_to_the_same_bits(shop, tmp_path, kind, arguments, stored):
     data = mr.data.add_item_graphs(shop, 5) if stored else shop
-    near = {} if kind is BM3 else {"knn_k": 5}
+    near = {} if kind in (BM3, LGMRec, MMSSL) else {"knn_k": 5}
 
     def train(epochs, checkpoint=None, seed=0):
         model = kind.from_data(data, embedding_dim=4, **near, **arguments)

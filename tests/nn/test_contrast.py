@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+
+from mmgraph_robust.nn import contrast_with_all
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(7, 3, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2)]
+
+
+def by_loops(left, right, rows, temperature):
+    total = 0.0
+    for b in rows.tolist():
+        cosines = [left[b] @ r / (left[b].norm() * r.norm()) / temperature for r in right]
+        total = total - torch.log_softmax(torch.stack(cosines), 0)[b]
+    return total
+
+
+@pytest.mark.parametrize("memory", [1, 40, 1 << 20])
+def test_contrast_with_all_equals_loops_in_any_blocks(pair, memory):
+    left, right = pair
+    rows = torch.tensor([2, 5, 2, 0])
+    value = contrast_with_all(left, right, rows, 0.2, memory=memory)
+    expected = by_loops(left, right, rows, 0.2)
+    assert torch.allclose(value, expected)
+    for one, other in zip(torch.autograd.grad(value, pair), torch.autograd.grad(expected, pair), strict=True):
+        assert torch.allclose(one, other)
+
+
+def test_contrast_with_all_never_holds_all_cosines(pair):
+    """What the backward pass keeps of many blocks is smaller than one row of cosines per anchor."""
+    left, right = torch.randn(400, 2, requires_grad=True), torch.randn(400, 2, requires_grad=True)
+    rows = torch.arange(100)
+    largest = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: largest.append(x.numel()) or x, lambda x: x)
+    with hooks:
+        contrast_with_all(left, right, rows, 0.2, memory=4 * 100 * 8)
+    assert max(largest) < 100 * 400
+    with hooks:
+        contrast_with_all(left, right, rows, 0.2)
+    assert max(largest) == 100 * 400
+
+
+def test_empty_rows_of_the_matrices_stay_finite():
+    left = torch.zeros(3, 2, requires_grad=True)
+    value = contrast_with_all(left, torch.eye(3, 2), torch.tensor([0, 1]), 0.1)
+    assert float(value.detach()) == pytest.approx(2 * math.log(3))
+    value.backward()
+    assert torch.isfinite(left.grad).all()
