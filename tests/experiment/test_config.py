@@ -12,11 +12,11 @@ BASE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "run").glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.toml")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_file_reads_and_describes_itself(path):
     config = read_config(path)
     assert RunConfig(config.describe()).describe() == config.describe()
-    assert config.build_attacks(["visual", "textual"])
+    assert config.build_attacks(["visual", "textual"]) or config.published
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,13 @@ def test_every_file_reads_and_describes_itself(path):
         ({"data": {"format": "csv"}}, r"data\.format"),
         ({"data": {"format": "synthetic", "num_user": 3}}, "did you mean 'num_users'"),
         ({"evaluation": {"metric": "recall@7"}}, "did you mean"),
+        (
+            {"published": {"source": "s", "values": {"GRNC": {"recall@20": 0.1}}}},
+            "published.values: .*did you mean 'GRCN'",
+        ),
+        ({"published": {"source": "s", "values": {"GRCN": {"recal@20": 0.1}}}}, "did you mean 'recall@20'"),
+        ({"published": {"source": "s", "values": {"GRCN": {"recall@20": 10.0}}}}, "at most 1"),
+        ({"published": {"values": {}}}, "published.source is missing"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [0.5]}, "seeds"),
         ({"seeds": [1, 1]}, "seeds: expects different"),
