@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mmgraph_robust.errors import ConfigError, MMGraphError
 import mmgraph_robust as mr
 from mmgraph_robust.data import write_mmrec
+from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, read_config, run
 
 CONFIG = {
