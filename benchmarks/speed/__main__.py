@@ -25,7 +25,9 @@ def main(
     repeats: Annotated[int, typer.Option(help="Timed passes per contestant; slow ones get fewer.", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="Default: benchmarks/results/speed/<device>.json.")] = None,
     data: Annotated[Path, typer.Option(help="The folder of amazon-baby and amazon-sports.")] = Settings.data,
-    million: Annotated[bool, typer.Option(help="Also search neighbours among a million rows; takes hours.")] = False,
+    million: Annotated[
+        str, typer.Option(help="Also search a million rows: 'faiss' (minutes) or 'torch' (exact; half an hour up).")
+    ] = "",
     memory: Annotated[bool, typer.Option(help="Whether peak memory is measured.")] = True,
     keep_freed: Annotated[bool, typer.Option(help="Let glibc keep freed memory, as the command line does.")] = False,
     smoke: Annotated[bool, typer.Option(help="Tiny made-up inputs: shows that all of it runs.")] = False,
@@ -34,6 +36,8 @@ def main(
     operations = [name.strip() for name in only.split(",") if name.strip()] or list(OPERATIONS)
     if unknown := [name for name in operations if name not in OPERATIONS]:
         raise typer.BadParameter(f"--only knows {', '.join(OPERATIONS)} (got {', '.join(unknown)})")
+    if million not in ("", "faiss", "torch"):
+        raise typer.BadParameter(f"--million knows 'faiss' and 'torch' (got '{million}')")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda needs a GPU, and torch sees none")
     if threads:
