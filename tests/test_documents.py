@@ -39,7 +39,9 @@ def test_own_model(capsys):
     mr.testing.check_model(space["MeanOfItems"].from_data(space["data"]), space["data"], uses_graph=False)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/own_model.md", "docs/api.md", "docs/dependencies.md", "docs/speed.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/own_model.md", "docs/api.md", "docs/dependencies.md", "docs/speed.md"]
+)
 def test_links_lead_somewhere(name):
     path = ROOT / name
     prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)

@@ -20,6 +20,7 @@ from mmgraph_robust.utils import keep_freed_memory, write_json
 
 def main(
     only: Annotated[str, typer.Option(help=f"Operations, separated by commas, of: {', '.join(OPERATIONS)}.")] = "",
+    named: Annotated[str, typer.Option(help="Only cases whose names hold this text.")] = "",
     device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)] = 0,
     repeats: Annotated[int, typer.Option(help="Timed passes per contestant; slow ones get fewer.", min=1)] = 10,
@@ -49,7 +50,7 @@ def main(
     bandwidth = copy_bandwidth(device, 8 << 20 if smoke else 256 << 20)
     run = provenance(settings, bandwidth)
     record = begin(path, settings)
-    cases = [case for name in operations for case in OPERATIONS[name](settings)]
+    cases = [case for name in operations for case in OPERATIONS[name](settings) if named in case.name]
     with tqdm(total=sum(steps(case, settings) for case in cases), unit="run", dynamic_ncols=True) as bar:
         for case in cases:
 

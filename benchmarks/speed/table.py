@@ -47,7 +47,8 @@ page by page, for all contestants alike. `THP_MEM_ALLOC_ENABLE=1` in the environ
 
 To add a column for your machine, run `python -m benchmarks.speed` or, on a GPU,
 `python -m benchmarks.speed --device cuda`, then `python -m benchmarks.speed.table`. `--only spmm,segment` measures a
-part, in the place of what was measured of it before; `--million faiss` adds a million rows to `knn`.
+part, in the place of what was measured of it before, and `--named power-law` a part of that; `--million faiss` adds a
+million rows to `knn`.
 
 On CUDA the default of the products is cuSPARSE, by torch's CSR tensors. It has not been measured here, where no GPU was
 at hand, and for the same reason there is no engine in Triton.

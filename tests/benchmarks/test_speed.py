@@ -73,13 +73,13 @@ def test_measuring_again_replaces_a_case_and_keeps_the_others(tmp_path):
     path = tmp_path / "here.json"
     main(only="softmax,sampling", repeats=1, smoke=True, memory=False, out=path)
     before = read_json(path)
-    main(only="sampling", repeats=2, smoke=True, memory=False, out=path)
+    main(only="sampling", named="uniform", repeats=2, smoke=True, memory=False, out=path)
     after = read_json(path)
     names = {(case["operation"], case["case"]) for case in before["cases"]}
     assert len(after["cases"]) == len(names)
     assert {(case["operation"], case["case"]) for case in after["cases"]} == names
-    repeats = {case["operation"]: result["forward"]["repeats"] for case, result in results(after)}
-    assert repeats == {"softmax": 1, "sampling": 2}
+    repeats = {(case["operation"], case["case"]): result["forward"]["repeats"] for case, result in results(after)}
+    assert repeats == {name: 1 + (name == ("sampling", "power-law, uniform")) for name in names}
     assert {case["run"] for case in after["cases"]} == set(after["runs"])
 
 
