@@ -20,12 +20,15 @@ from mmgraph_robust.utils import keep_freed_memory, write_json
 
 def main(
     only: Annotated[str, typer.Option(help=f"Operations, separated by commas, of: {', '.join(OPERATIONS)}.")] = "",
+    named: Annotated[str, typer.Option(help="Only cases whose names hold this text.")] = "",
     device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)] = 0,
     repeats: Annotated[int, typer.Option(help="Timed passes per contestant; slow ones get fewer.", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="Default: benchmarks/results/speed/<device>.json.")] = None,
     data: Annotated[Path, typer.Option(help="The folder of amazon-baby and amazon-sports.")] = Settings.data,
-    million: Annotated[bool, typer.Option(help="Also search neighbours among a million rows; takes hours.")] = False,
+    million: Annotated[
+        str, typer.Option(help="Also search a million rows: 'faiss' (minutes) or 'torch' (exact; half an hour up).")
+    ] = "",
     memory: Annotated[bool, typer.Option(help="Whether peak memory is measured.")] = True,
     keep_freed: Annotated[bool, typer.Option(help="Let glibc keep freed memory, as the command line does.")] = False,
     smoke: Annotated[bool, typer.Option(help="Tiny made-up inputs: shows that all of it runs.")] = False,
@@ -34,6 +37,8 @@ def main(
     operations = [name.strip() for name in only.split(",") if name.strip()] or list(OPERATIONS)
     if unknown := [name for name in operations if name not in OPERATIONS]:
         raise typer.BadParameter(f"--only knows {', '.join(OPERATIONS)} (got {', '.join(unknown)})")
+    if million not in ("", "faiss", "torch"):
+        raise typer.BadParameter(f"--million knows 'faiss' and 'torch' (got '{million}')")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda needs a GPU, and torch sees none")
     if threads:
@@ -45,7 +50,7 @@ def main(
     bandwidth = copy_bandwidth(device, 8 << 20 if smoke else 256 << 20)
     run = provenance(settings, bandwidth)
     record = begin(path, settings)
-    cases = [case for name in operations for case in OPERATIONS[name](settings)]
+    cases = [case for name in operations for case in OPERATIONS[name](settings) if named in case.name]
     with tqdm(total=sum(steps(case, settings) for case in cases), unit="run", dynamic_ncols=True) as bar:
         for case in cases:
 

@@ -22,13 +22,14 @@ default; ``reference``: somebody else's way; ``bound``: does a part of the work 
 
 @dataclass(frozen=True)
 class Settings:
-    """The circumstances of a run. `smoke` puts tiny made-up inputs in the place of the real ones."""
+    """The circumstances of a run. `smoke` puts tiny made-up inputs in the place of the real ones; `million` names the
+    engine that searches a million rows, where one is to."""
 
     device: str = "cpu"
     threads: int = 1
     repeats: int = 10
     smoke: bool = False
-    million: bool = False
+    million: str = ""
     memory: bool = True
     keep_freed_memory: bool = False
     data: Path = ROOT / ".." / "shared" / "data"

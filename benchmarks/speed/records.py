@@ -42,6 +42,7 @@ def provenance(settings: Settings, bandwidth: float) -> Record:
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
         "cores": os.cpu_count(),
         "threads": settings.threads,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "keep_freed_memory": settings.keep_freed_memory,
         "copy_bandwidth": bandwidth,
         "versions": {"python": platform.python_version(), **_versions()},

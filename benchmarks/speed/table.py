@@ -39,8 +39,19 @@ How to read it:
 - amazon-baby and amazon-sports are the training interactions of the public 5-core data sets; power-law has 200,000
   users, 60,000 items and 2,000,000 interactions. Features are random, at the published widths where widths matter.
 
+- **load** is the system's load average when a run began: far above 0, others computed beside it. Contestants of a case
+  take turns, so that ratios suffer less than times.
+
+A result of more than 32 MB (power-law, users x items: 51 MB) is fresh memory in every pass, which the system clears
+page by page, for all contestants alike. `THP_MEM_ALLOC_ENABLE=1` in the environment makes torch ask for large pages.
+
 To add a column for your machine, run `python -m benchmarks.speed` or, on a GPU,
-`python -m benchmarks.speed --device cuda`, then `python -m benchmarks.speed.table`.
+`python -m benchmarks.speed --device cuda`, then `python -m benchmarks.speed.table`. `--only spmm,segment` measures a
+part, in the place of what was measured of it before, and `--named power-law` a part of that; `--million faiss` adds a
+million rows to `knn`.
+
+On CUDA the default of the products is cuSPARSE, by torch's CSR tensors. It has not been measured here, where no GPU was
+at hand, and for the same reason there is no engine in Triton.
 """
 
 
@@ -112,14 +123,20 @@ def _devices(records: Sequence[Record]) -> str:
     for letter, record in zip(_letters(records), records, strict=True):
         runs = [record["runs"][created] for created in sorted(record["runs"])]
         name = f"**{letter}**: {record['device']}" if letter else record["device"]
-        versions = ", ".join(f"{package} {number}" for package, number in runs[-1]["versions"].items())
-        commits = "; ".join(f"commit {run['commit']}, {run['created'][:10]}" for run in runs)
+        found = {package: number for run in runs for package, number in run["versions"].items()}
+        versions = ", ".join(f"{package} {number}" for package, number in found.items())
+        commits = "; ".join(f"commit {run['commit'][:10]}{run['commit'][40:]}, {_when(run)}" for run in runs)
         smoke = " **A smoke run on tiny made-up inputs, no measurement.**" if record["smoke"] else ""
         lines.append(
             f"- {name} ({runs[-1]['machine']}, {runs[-1]['cores']} cores), copies "
             f"{runs[-1]['copy_bandwidth'] / 1e9:.1f} GB/s; {versions}; {commits}.{smoke}"
         )
     return "\n".join([*lines, ""])
+
+
+def _when(run: Record) -> str:
+    load = "" if run["load"] is None else f" at a load of {run['load']:.1f}"
+    return f"{run['created'][:10]}{load}"
 
 
 def _table(records: Sequence[Record], operation: str) -> str:

@@ -16,10 +16,9 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.engines import Reduction, choose_engine
 
-# Engines meet float32 or float64 only: sums of many halves would lose digits.
-
 
 def _wide(x: Tensor) -> torch.dtype:
+    """What engines compute `x` in: sums of many halves would lose digits."""
     return torch.promote_types(x.dtype, torch.float32)
 
 

@@ -54,7 +54,8 @@ def knn_cases(settings: Settings) -> list[Case]:
         for label, (size, dim) in zip((f"{BABY_ITEMS:,}", f"{CLOTHING_ITEMS:,}"), sizes, strict=True)
     ]
     if settings.million:
-        contestant = Contestant("ours", partial(_own_knn, "torch", True), role="ours", most_repeats=0)
+        prepare = _faiss_knn if settings.million == "faiss" else partial(_own_knn, "torch", True)
+        contestant = Contestant(f"ours ({settings.million})", prepare, role="ours", most_repeats=0)
         build = partial(dense, 500 if settings.smoke else MILLION, settings, 0, DIM, False)
         cases.append(Case("knn", f"{MILLION:,} x {DIM}", build, (contestant,)))
     return cases

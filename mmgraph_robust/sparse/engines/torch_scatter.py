@@ -31,4 +31,7 @@ class TorchScatterEngine(Engine):
 
         rowptr, _ = adj.long_pointers
         result: Tensor = segment_csr(x, rowptr, reduce=reduce)
+        if reduce == "max":
+            # Its maximum starts at the lowest finite number.
+            result = result.masked_fill(result == torch.finfo(x.dtype).min, -torch.inf)
         return result
