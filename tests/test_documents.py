@@ -39,9 +39,7 @@ def test_own_model(capsys):
     mr.testing.check_model(space["MeanOfItems"].from_data(space["data"]), space["data"], uses_graph=False)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
-)
+@pytest.mark.parametrize("name", sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]))
 def test_links_lead_somewhere(name):
     path = ROOT / name
     prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
-from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
+from mmgraph_robust.models.weights import modality_weights
 from mmgraph_robust.nn import FrozenItemGraph, LightPropagation, Linear, bpr_loss
 from mmgraph_robust.nn.init import reset_linear, xavier_uniform
 from mmgraph_robust.sparse import sample_edges, spmm
@@ -82,7 +82,7 @@ class FREEDOM(Recommender):
             reg=(reg >= 0, ">= 0", reg),
         )
         self._check_modalities()
-        self.weights = _weights(self.modalities, weights)
+        self.weights = modality_weights(type(self).__name__, self.modalities, weights)
         self.knn_k = knn_k
         self.num_item_layers = num_item_layers
         self.dropout = dropout
@@ -132,17 +132,3 @@ class FREEDOM(Recommender):
             positive, negative = (user.repeat(2, 1) * projected).sum(1).split(len(batch))
             total = total + self.reg * bpr_loss(positive, negative)
         return total
-
-
-def _weights(modalities: tuple[str, ...], weights: Mapping[str, float] | None) -> dict[str, float]:
-    if weights is None:
-        paper = {"visual": 0.1, "textual": 0.9}
-        return paper if set(modalities) == set(paper) else dict.fromkeys(modalities, 1.0 / len(modalities))
-    for name in set(weights) ^ set(modalities):
-        raise ConfigError(
-            f"'FREEDOM': weights expects one for each modality: {unknown_name('modality', name, modalities)}"
-        )
-    for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ConfigError(f"'FREEDOM' expects finite weights >= 0 (got {weight} for '{name}')")
-    return {name: float(weights[name]) for name in modalities}

@@ -69,8 +69,8 @@ class MMSSL(Recommender):
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
-    Source: the equations of the paper and the defaults of the official code, without the generator. Deliberate
-    differences: the softmax that the code puts on the columns of the last layer of ids is in no equation and left out;
+    Source: the equations of the paper without the generator; the rates and weights that are their defaults were not
+    checked against the official code. Deliberate differences: the softmax that the code puts on the columns of the last layer of ids is in no equation and left out;
     projections start Xavier-uniform with zero biases.
     """
 
