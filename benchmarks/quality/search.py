@@ -1,7 +1,8 @@
 """One backbone on one data set: candidates on validation, the best one on test with three seeds.
 
-All candidates are trained for a few epochs, only the best of them to the end (one round of successive halving): every
-backbone gets the same number of candidates and the same epochs.
+All candidates are trained for a few epochs; the best of each learning rate goes on to the end, since a small rate looks
+worse early than it is; the better of these is what is reported. Every backbone gets the same number of candidates and
+the same epochs.
 """
 
 from __future__ import annotations
@@ -101,8 +102,16 @@ def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict
     most = spaces()["training"]["max_epochs"]
     short = spaces()["candidates"]["max_epochs"]
     tried = [{**settings, **trainer(model, settings, SEEDS[0], short)} for settings in candidates(model)]
-    best = max(tried, key=lambda record: record["validation"])
-    chosen = {"model": best["model"], "training": best["training"]}
+    rates = {record["training"]["learning_rate"] for record in tried}
+    finalists = [
+        max((r for r in tried if r["training"]["learning_rate"] == rate), key=lambda r: r["validation"])
+        for rate in sorted(rates)
+    ]
+    last = [
+        {"model": f["model"], "training": f["training"], **trainer(model, _settings(f), SEEDS[0], most)}
+        for f in finalists
+    ]
+    chosen = _settings(max(last, key=lambda record: record["validation"]))
     runs = []
     for seed in SEEDS:
         record = trainer(model, chosen, seed, most)
@@ -114,7 +123,12 @@ def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict
         "model": model,
         "training": spaces()["training"],
         "candidates": tried,
+        "finalists": last,
         "chosen": chosen,
         "runs": runs,
         "provenance": provenance(trainer.data, device),
     }
+
+
+def _settings(record: dict[str, Any]) -> Settings:
+    return {"model": record["model"], "training": record["training"]}

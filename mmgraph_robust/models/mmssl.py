@@ -70,7 +70,8 @@ class MMSSL(Recommender):
         seed: Seed of the initial parameters.
 
     Source: the equations of the paper without the generator; the rates and weights that are their defaults were not
-    checked against the official code. Deliberate differences: the softmax that the code puts on the columns of the last layer of ids is in no equation and left out;
+    checked against the official code. Deliberate differences: the softmax that the code puts on the columns of the last
+    layer of ids is in no equation and left out;
     projections start Xavier-uniform with zero biases.
     """
 
