@@ -40,10 +40,10 @@ def page(folder: Path) -> str:
         "# Quality of the backbones, clean",
         "Test metrics, mean ± sample standard deviation of three seeds. Every backbone got the same search: two "
         "learning rates times two values of one parameter of its own, trained for "
-        f"{spaces()['candidates']['max_epochs']} epochs with seed 0 and judged on the validation split; the best of each "
-        f"rate went on to the end ({training}), the better of the two got two more seeds, and only then the test split "
-        "was read, once. Limit: a seed was still rising when the epochs ended. Seconds are wall time of one thread on a "
-        "machine that was doing other work. "
+        f"{spaces()['candidates']['max_epochs']} epochs with seed 0 and judged on the validation split; the best of "
+        f"each rate went on to the end ({training}), the better of the two got two more seeds, and only then the test "
+        "split was read, once. Limit: a seed was still rising when the epochs ended. Seconds are wall time of one "
+        "thread on a machine that was doing other work. "
         "Made by `python -m benchmarks.quality DATA` and `python -m benchmarks.quality.table`.",
     ]
     for name in spaces()["data"]:
