@@ -38,7 +38,6 @@ How to read it:
   ours, or it cannot do the case. Nobody wrong is timed. *alone* marks what does only a part of the work, a yardstick.
 - amazon-baby and amazon-sports are the training interactions of the public 5-core data sets; power-law has 200,000
   users, 60,000 items and 2,000,000 interactions. Features are random, at the published widths where widths matter.
-
 - **load** is the system's load average when a run began: far above 0, others computed beside it. Contestants of a case
   take turns, so that ratios suffer less than times.
 
@@ -127,16 +126,13 @@ def _devices(records: Sequence[Record]) -> str:
         versions = ", ".join(f"{package} {number}" for package, number in found.items())
         commits = "; ".join(f"commit {run['commit'][:10]}{run['commit'][40:]}, {_when(run)}" for run in runs)
         smoke = " **A smoke run on tiny made-up inputs, no measurement.**" if record["smoke"] else ""
-        lines.append(
-            f"- {name} ({runs[-1]['machine']}, {runs[-1]['cores']} cores), copies "
-            f"{runs[-1]['copy_bandwidth'] / 1e9:.1f} GB/s; {versions}; {commits}.{smoke}"
-        )
+        lines.append(f"- {name} ({runs[-1]['machine']}, {runs[-1]['cores']} cores); {versions}; {commits}.{smoke}")
     return "\n".join([*lines, ""])
 
 
 def _when(run: Record) -> str:
     load = "" if run["load"] is None else f" at a load of {run['load']:.1f}"
-    return f"{run['created'][:10]}{load}"
+    return f"{run['created'][:10]}{load}, copies at {run['copy_bandwidth'] / 1e9:.0f} GB/s"
 
 
 def _table(records: Sequence[Record], operation: str) -> str:
