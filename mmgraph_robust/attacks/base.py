@@ -94,7 +94,9 @@ class Problem:
         if pairs.size(1) == 0:
             raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
         graph = model.graph(data)
-        graph = graph.with_item_graphs(graph.item_graphs if threat.graph == "frozen" else {})
+        # The graph of a modality that nobody attacks is the same in both policies.
+        kept = [m for m in graph.item_graphs if threat.graph == "frozen" or m not in threat.modalities]
+        graph = graph.with_item_graphs({m: graph.item_graphs[m] for m in kept})
         measure = OBJECTIVES[objective](pairs, graph, child_generator(seed, "attack", "objective"))
         return cls(model, graph, features, threat, measure)
 
@@ -137,7 +139,7 @@ class Problem:
         if not bool(torch.isfinite(value)):
             raise NonFiniteError(f"the attack's objective became {float(value)}: the model is not finite there")
         if not value.requires_grad:
-            self._unseen = list(leaves)
+            self.unseen = list(leaves)
             return float(value.detach()), self.zero()
         found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         gradients = {m: torch.zeros_like(leaves[m]) if g is None else g for m, g in zip(leaves, found, strict=True)}
