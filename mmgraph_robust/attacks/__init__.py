@@ -1,6 +1,7 @@
 """Attacks on item features, and the threat model that bounds them."""
 
 from mmgraph_robust.attacks.base import Attack, AttackResult, Problem
+from mmgraph_robust.attacks.encoder import ContentPGD, ContentResult
 from mmgraph_robust.attacks.item_graph import GraphProblem, GraphRelaxation
 from mmgraph_robust.attacks.neighbour_swap import NeighbourSwap
 from mmgraph_robust.attacks.noise import Noise
@@ -14,6 +15,8 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
+    "ContentPGD",
+    "ContentResult",
     "GraphProblem",
     "GraphRelaxation",
     "NeighbourSwap",

@@ -93,10 +93,7 @@ class Problem:
         pairs = interactions(data, threat.labels).to(model.device)
         if pairs.size(1) == 0:
             raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
-        graph = model.graph(data)
-        # The graph of a modality that nobody attacks is the same in both policies.
-        kept = [m for m in graph.item_graphs if threat.graph == "frozen" or m not in threat.modalities]
-        graph = graph.with_item_graphs({m: graph.item_graphs[m] for m in kept})
+        graph = graph_under(model, data, threat)
         measure = OBJECTIVES[objective](pairs, graph, child_generator(seed, "attack", "objective"))
         return cls(model, graph, features, threat, measure)
 
@@ -154,6 +151,14 @@ class Problem:
             "no_gradient": f"the attack met no gradient in {', '.join(self.unseen)}: that the ranking holds there may "
             "be the attack's blindness and not the model's strength"
         }
+
+
+def graph_under(model: Recommender, data: HeteroData, threat: ThreatModel) -> Graph:
+    """The compiled graph of clean data, without the item graphs that follow the features under a threat model."""
+    graph = model.graph(data)
+    # That of a modality that nobody attacks is the same in both policies.
+    kept = [m for m in graph.item_graphs if threat.graph == "frozen" or m not in threat.modalities]
+    return graph.with_item_graphs({m: graph.item_graphs[m] for m in kept})
 
 
 class Attack:
@@ -236,7 +241,7 @@ class Attack:
 
 
 @contextmanager
-def frozen(model: Recommender) -> Iterator[None]:
+def frozen(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without parameter gradients, whatever happens restored to what it was."""
     modes = {module: module.training for module in model.modules()}
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
