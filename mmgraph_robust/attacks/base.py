@@ -144,13 +144,24 @@ class Problem:
         return float(value.detach()), gradients
 
     def flags(self) -> dict[str, str]:
-        """What the search met that a reader must know."""
-        if not self.unseen or self.model.feature_path == "none":
-            return {}
-        return {
-            "no_gradient": f"the attack met no gradient in {', '.join(self.unseen)}: that the ranking holds there may "
-            "be the attack's blindness and not the model's strength"
-        }
+        """What a reader must know of the model and of what the search met."""
+        if self.model.feature_path == "none":
+            return {
+                "no_feature_path": f"no item feature reaches the score of '{type(self.model).__name__}': that it does "
+                "not change is no robustness of a multi-modal model"
+            }
+        flags = {}
+        if self.model.feature_path == "graph":
+            flags["graph_path_only"] = (
+                f"features reach the score of '{type(self.model).__name__}' through its item graph only: "
+                "a frozen graph hides every attack"
+            )
+        if self.unseen:
+            flags["no_gradient"] = (
+                f"the attack met no gradient in {', '.join(self.unseen)}: that the ranking holds there may "
+                "be the attack's blindness and not the model's strength"
+            )
+        return flags
 
 
 def graph_under(model: Recommender, data: HeteroData, threat: ThreatModel) -> Graph:
@@ -207,7 +218,7 @@ class Attack:
             # Who evaluates the model on these data meets the graph that the threat model means.
             kept = {m: adjacency.to("cpu") for m, adjacency in problem.graph.item_graphs.items()}
             attacked = with_item_graphs(attacked, kept)
-        flags = self._flags(model) | problem.flags()
+        flags = problem.flags()
         return AttackResult(attacked, delta, clean, value, flags, time.perf_counter() - started)
 
     def objective_for(self, threat: ThreatModel) -> str:
@@ -217,19 +228,6 @@ class Attack:
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """Searches a perturbation; it is projected afterwards."""
         raise NotImplementedError
-
-    def _flags(self, model: Recommender) -> dict[str, str]:
-        if model.feature_path == "none":
-            return {
-                "no_feature_path": f"no item feature reaches the score of '{type(model).__name__}': that it does not "
-                "change is no robustness of a multi-modal model"
-            }
-        if model.feature_path == "graph":
-            return {
-                "graph_path_only": f"features reach the score of '{type(model).__name__}' through its item graph only: "
-                "a frozen graph hides every attack"
-            }
-        return {}
 
     def describe(self) -> dict[str, object]:
         """Name and arguments as plain JSON values."""

@@ -78,17 +78,15 @@ def diagnose(
                 "flags": outcome.flags,
             }
         )
+    alone = {e["modalities"][0]: (e["recall"], e["margins"]) for e in entries if len(e["modalities"]) == 1}
+    objective = attack.objective_for(ThreatModel(sets[-1])) if sets else attack.objective
     return {
         "budget": budget,
         "attack": attack.describe(),
         "clean": {"recall": recall, "margins": margins},
         "attacks": entries,
-        "sensitive": sensitivity(
-            recall,
-            margins,
-            {e["modalities"][0]: (e["recall"], e["margins"]) for e in entries if len(e["modalities"]) == 1},
-        ),
-        "gradients": gradient_health(model, data, objective=attack.objective, split=split, seed=seed),
+        "sensitive": sensitivity(recall, margins, alone),
+        "gradients": gradient_health(model, data, objective=objective, split=split, seed=seed),
         "carries": modality_shares(model, data, k=k, split=split),
     }
 
