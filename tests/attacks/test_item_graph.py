@@ -6,7 +6,7 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, GraphProblem, GraphRelaxation, Noise, Problem, ThreatModel
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.models import FREEDOM, LATTICE, VBPR
+from mmgraph_robust.models import DRAGON, FREEDOM, LATTICE, MGCN, VBPR
 
 THREAT = ThreatModel(["visual"], 0.05)
 
@@ -32,7 +32,7 @@ def test_swaps_that_the_plain_gradient_misses_are_found(swappable):
     assert {"graph_path_only", "no_gradient"} <= set(frozen.flags)
 
 
-@pytest.mark.parametrize("kind", [FREEDOM, LATTICE])
+@pytest.mark.parametrize("kind", [FREEDOM, LATTICE, MGCN, DRAGON])
 @pytest.mark.parametrize("names", [["visual"], ["textual", "visual"]])
 def test_the_forward_pass_is_the_true_one(shop, kind, names):
     model = kind.from_data(shop, embedding_dim=8, knn_k=5).eval()
