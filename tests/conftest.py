@@ -43,6 +43,26 @@ def trained(shop):
 
 
 @pytest.fixture
+def swappable():
+    """A FREEDOM and its data: ten wanted items stand between a good and a bad neighbour, a little nearer to the good.
+
+    Every user wants one of them and finds it; with the bad neighbour it falls behind thirty others.
+    """
+    axes = torch.eye(32)
+    good, bad, own = (axes[i : 30 + i : 3] for i in range(3))
+    others = axes[30].repeat(30, 1) + torch.linspace(0.1, 0.9, 30)[:, None] * axes[31]
+    x = torch.cat([1.02 * good + bad + own, good, bad, others])
+    users = torch.arange(20)
+    pairs = torch.cat([torch.stack([users, users % 10]), torch.stack([users, torch.full((20,), 59)])], 1)
+    data = mr.data.build(pairs, torch.tensor([2] * 20 + [0] * 20), {"visual": x}, num_items=60)
+    model = mr.models.FREEDOM.from_data(data, embedding_dim=4, num_layers=0, knn_k=2)
+    with torch.no_grad():
+        model.user_id.zero_()[:, 0] = 1
+        model.item_id.zero_()[:, 0] = torch.tensor([0.5] * 10 + [4.0] * 10 + [-1.0] * 10 + [0.5] * 30)
+    return model, data
+
+
+@pytest.fixture
 def hm():
     """The real fashion data, where they lie beside the project."""
     folder = REAL_DATA / "hm"

@@ -39,6 +39,16 @@ def test_own_model(capsys):
     mr.testing.check_model(space["MeanOfItems"].from_data(space["data"]), space["data"], uses_graph=False)
 
 
+def test_how_to_read_robustness(capsys):
+    (block,) = code("docs/robustness.md")
+    exec(block, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["Noise", "PGD", "GraphRelaxation", "NeighbourSwap"]
+    assert len({line.split()[1] for line in lines[:4]}) == 1
+    clean, certified, further = (float(x) for x in lines[4].split())
+    assert clean >= certified >= further
+
+
 @pytest.mark.parametrize("name", sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]))
 def test_links_lead_somewhere(name):
     path = ROOT / name

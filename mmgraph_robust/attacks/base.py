@@ -68,7 +68,34 @@ class Problem:
         self.objective = objective
         self.radii = threat.radii(features)
         self.allowed = threat.allowed(graph.num_items, graph.device)
-        self._unseen: list[str] = []
+        self.unseen: list[str] = []
+
+    @classmethod
+    def from_data(cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str, seed: int) -> Problem:
+        """The search space on a data set, with everything checked.
+
+        Args:
+            model: The victim.
+            data: The clean data.
+            threat: What is allowed.
+            objective: Name of what is maximised.
+            seed: Seed of the objective's randomness.
+
+        Raises:
+            ConfigError: If the threat names a modality that `data` lacks, or that the model does not read.
+            DataError: If the split whose positives the attacker knows is empty.
+        """
+        features = {m: x.to(model.device) for m, x in features_of(data).items()}
+        features_of(data, threat.modalities)
+        if model.modalities:
+            for name in threat.modalities:
+                model.check_modality(name)
+        pairs = interactions(data, threat.labels).to(model.device)
+        if pairs.size(1) == 0:
+            raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
+        graph = graph_under(model, data, threat)
+        measure = OBJECTIVES[objective](pairs, graph, child_generator(seed, "attack", "objective"))
+        return cls(model, graph, features, threat, measure)
 
     def zero(self) -> Features:
         """No change."""
@@ -96,29 +123,53 @@ class Problem:
         with torch.no_grad():
             return float(self.objective(self.model(self.perturbed(delta), self.graph)))
 
+    def route(self, features: Features) -> Graph:
+        """The graph that gradients are taken through; its forward pass gives the value of the graph itself."""
+        return self.graph
+
     def value_and_gradient(self, delta: Features) -> tuple[float, Features]:
         """The objective at `delta` and its gradient (zeros where the features do not reach it)."""
         leaves = {m: d.detach().clone().requires_grad_() for m, d in delta.items()}
         with torch.enable_grad():
-            value = self.objective(self.model(self.perturbed(leaves), self.graph))
+            features = self.perturbed(leaves)
+            value = self.objective(self.model(features, self.route(features)))
         if not bool(torch.isfinite(value)):
             raise NonFiniteError(f"the attack's objective became {float(value)}: the model is not finite there")
         if not value.requires_grad:
-            self._unseen = list(leaves)
+            self.unseen = list(leaves)
             return float(value.detach()), self.zero()
         found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         gradients = {m: torch.zeros_like(leaves[m]) if g is None else g for m, g in zip(leaves, found, strict=True)}
-        self._unseen = [m for m, g in gradients.items() if not bool((g * self.allowed).any())]
+        self.unseen = [m for m, g in gradients.items() if not bool((g * self.allowed).any())]
         return float(value.detach()), gradients
 
     def flags(self) -> dict[str, str]:
-        """What the search met that a reader must know."""
-        if not self._unseen or self.model.feature_path == "none":
-            return {}
-        return {
-            "no_gradient": f"the attack met no gradient in {', '.join(self._unseen)}: that the ranking holds there may "
-            "be the attack's blindness and not the model's strength"
-        }
+        """What a reader must know of the model and of what the search met."""
+        if self.model.feature_path == "none":
+            return {
+                "no_feature_path": f"no item feature reaches the score of '{type(self.model).__name__}': that it does "
+                "not change is no robustness of a multi-modal model"
+            }
+        flags = {}
+        if self.model.feature_path == "graph":
+            flags["graph_path_only"] = (
+                f"features reach the score of '{type(self.model).__name__}' through its item graph only: "
+                "a frozen graph hides every attack"
+            )
+        if self.unseen:
+            flags["no_gradient"] = (
+                f"the attack met no gradient in {', '.join(self.unseen)}: that the ranking holds there may "
+                "be the attack's blindness and not the model's strength"
+            )
+        return flags
+
+
+def graph_under(model: Recommender, data: HeteroData, threat: ThreatModel) -> Graph:
+    """The compiled graph of clean data, without the item graphs that follow the features under a threat model."""
+    graph = model.graph(data)
+    # That of a modality that nobody attacks is the same in both policies.
+    kept = [m for m in graph.item_graphs if threat.graph == "frozen" or m not in threat.modalities]
+    return graph.with_item_graphs({m: graph.item_graphs[m] for m in kept})
 
 
 class Attack:
@@ -150,20 +201,9 @@ class Attack:
             BudgetError: If the attack overran its budget.
         """
         started = time.perf_counter()
-        features = {m: x.to(model.device) for m, x in features_of(data).items()}
-        features_of(data, threat.modalities)
-        if model.modalities:
-            for name in threat.modalities:
-                model.check_modality(name)
-        pairs = interactions(data, threat.labels).to(model.device)
-        if pairs.size(1) == 0:
-            raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
-        graph = model.graph(data)
-        kept = graph.item_graphs if threat.graph == "frozen" else {}
-        graph = graph.with_item_graphs(kept)
-        objective = OBJECTIVES[self.objective_for(threat)](pairs, graph, child_generator(seed, "attack", "objective"))
-        problem = Problem(model, graph, features, threat, objective)
-        with _frozen(model):
+        problem = Problem.from_data(model, data, threat, self.objective_for(threat), seed)
+        features = problem.features
+        with frozen(model):
             clean = problem.value(problem.zero())
             found = self.run(problem, child_generator(seed, "attack", "search"), progress)
             perturbed = {m: x.detach() for m, x in problem.perturbed(problem.project(found)).items()}
@@ -176,8 +216,9 @@ class Attack:
         attacked = with_features(data, {m: perturbed[m].to(data["item"][f"x_{m}"].device) for m in threat.modalities})
         if model.knn_k is not None:
             # Who evaluates the model on these data meets the graph that the threat model means.
-            attacked = with_item_graphs(attacked, {m: adjacency.to("cpu") for m, adjacency in kept.items()})
-        flags = self._flags(model) | problem.flags()
+            kept = {m: adjacency.to("cpu") for m, adjacency in problem.graph.item_graphs.items()}
+            attacked = with_item_graphs(attacked, kept)
+        flags = problem.flags()
         return AttackResult(attacked, delta, clean, value, flags, time.perf_counter() - started)
 
     def objective_for(self, threat: ThreatModel) -> str:
@@ -187,19 +228,6 @@ class Attack:
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """Searches a perturbation; it is projected afterwards."""
         raise NotImplementedError
-
-    def _flags(self, model: Recommender) -> dict[str, str]:
-        if model.feature_path == "none":
-            return {
-                "no_feature_path": f"no item feature reaches the score of '{type(model).__name__}': that it does not "
-                "change is no robustness of a multi-modal model"
-            }
-        if model.feature_path == "graph":
-            return {
-                "graph_path_only": f"features reach the score of '{type(model).__name__}' through its item graph only: "
-                "a frozen graph hides every attack"
-            }
-        return {}
 
     def describe(self) -> dict[str, object]:
         """Name and arguments as plain JSON values."""
@@ -211,7 +239,7 @@ class Attack:
 
 
 @contextmanager
-def _frozen(model: Recommender) -> Iterator[None]:
+def frozen(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without parameter gradients, whatever happens restored to what it was."""
     modes = {module: module.training for module in model.modules()}
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}

@@ -70,6 +70,12 @@ class Evaluator:
         device = user.device
         return rank_items(user, item, self.users.to(device), self.seen.to(device), max(self.k)).cpu()
 
+    def found(self, lists: Tensor) -> Tensor:
+        """``[num_pairs]`` whether the item of each of :attr:`pairs` stands in its user's list of :meth:`lists`."""
+        width = self.relevant.num_cols
+        listed = (self.users[:, None] * width + lists)[hits(lists, self.users, self.relevant)]
+        return torch.isin(self.pairs[0] * width + self.pairs[1], listed)
+
     def per_user(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """``[n]`` for every metric, one value for each of :attr:`users`."""
         lists = self.lists(embeddings)

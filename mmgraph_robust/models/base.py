@@ -19,7 +19,7 @@ from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn.losses import bpr_loss
-from mmgraph_robust.sparse import Adjacency, cosine_graph
+from mmgraph_robust.sparse import Adjacency, SoftGraph, cosine_graph
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import child_generator
 
@@ -165,7 +165,10 @@ class Recommender(torch.nn.Module):
         """The graph of similar items per modality, with cosines on its edges.
 
         Those of `graph` where it has them, else the nearest neighbours of `features`: the choice of neighbours is
-        discrete, gradients to the features flow through the cosines.
+        discrete, gradients to the features flow through the cosines. A model that wants every neighbour to count the
+        same takes :meth:`~mmgraph_robust.sparse.Adjacency.unweighted` of a graph, and sums rows of values rather than
+        counting edges (as ``normalize`` does): then it also reads a :class:`~mmgraph_robust.sparse.SoftGraph`, in which
+        attacks hand it neighbours that it does not have, at weight 0, to learn what they would do.
 
         Raises:
             ConfigError: If a stored graph has another number of neighbours than the model was built for.
@@ -175,7 +178,9 @@ class Recommender(torch.nn.Module):
             adjacency = graph.item_graphs.get(name)
             if adjacency is None:
                 adjacency = cosine_graph(features[name], min(self.knn_k or 1, self.num_items))
-            elif adjacency.num_edges != self.num_items * min(self.knn_k or 1, self.num_items):
+            elif not isinstance(adjacency, SoftGraph) and adjacency.num_edges != self.num_items * min(
+                self.knn_k or 1, self.num_items
+            ):
                 raise ConfigError(
                     f"'{type(self).__name__}' expects knn_k={self.knn_k} neighbours per item in the stored graph of "
                     f"'{name}' (got {adjacency.num_edges / self.num_items:g}): store it with add_item_graphs(data, "
@@ -183,6 +188,23 @@ class Recommender(torch.nn.Module):
                 )
             result[name] = adjacency
         return result
+
+    def linear_projection(self, modality: str) -> Tensor | None:
+        """The matrix ``[dim, width]`` by which features enter the channel of `modality`, if they do nothing else.
+
+        A model returns it if the item vectors of that channel are features times matrix plus what does not depend on
+        the features, and no user vector nor another channel reads them (default: :obj:`None`). Certificates of
+        late fusion rest on it.
+        """
+        return None
+
+    def row_lipschitz(self, modality: str) -> float | None:
+        """A bound on how far an item's vector in the channel of `modality` moves per unit that its own features move.
+
+        Both in L2. A model returns it if no user vector, no other item's and no other channel reads those features
+        (default: :obj:`None`); where items or users exchange messages there is none.
+        """
+        return None
 
     def training_graph(
         self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator

@@ -96,7 +96,6 @@ class DRAGON(DualGNN):
             items[name] = x + h
         return Embeddings({name: self._with_neighbours(x, graph) for name, x in users.items()}, items)
 
-    @torch.no_grad()
     def _similar(self, features: Features, graph: Graph) -> Adjacency:
         graphs = {m: FrozenItemGraph.normalized(a) for m, a in self.item_graphs(features, graph).items()}
         return Adjacency.sum([a.with_value(self.weights[m] * a.values()) for m, a in graphs.items()])

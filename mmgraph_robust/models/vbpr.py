@@ -77,6 +77,11 @@ class VBPR(Recommender):
         item = {"id": self.item_id} | {m: matmul(features[m], self.projection[m]) for m in self.modalities}
         return Embeddings(user, item)
 
+    def linear_projection(self, modality: str) -> Tensor | None:
+        """The block of the projection that the modality is multiplied with."""
+        self.check_modality(modality)
+        return self.projection[modality]
+
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Norms of the batch's user vectors and fused item vectors."""
         user, item = embeddings.concatenated()

@@ -64,7 +64,7 @@ class FrozenItemGraph(torch.nn.Module):
     @staticmethod
     def normalized(graph: Adjacency) -> Adjacency:
         """The graph of one modality, unweighted: every edge the same, whatever its cosine."""
-        return graph.with_value(None).normalize("gcn")
+        return graph.unweighted().normalize("gcn")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={self.k}, weights={self.weights})"

@@ -6,10 +6,12 @@ from mmgraph_robust.sparse.edge_sampling import degree_weights, sample_edges
 from mmgraph_robust.sparse.engines import ENGINES, choose_engine
 from mmgraph_robust.sparse.knn import cosine_graph, edge_cosine, knn_graph, knn_search
 from mmgraph_robust.sparse.ops import attention_product, edge_softmax, sddmm, segment_reduce, spmm
+from mmgraph_robust.sparse.soft_graph import SoftGraph, soft_topk
 
 __all__ = [
     "ENGINES",
     "Adjacency",
+    "SoftGraph",
     "attention_product",
     "choose_engine",
     "cooccurrence_graph",
@@ -22,5 +24,6 @@ __all__ = [
     "sample_edges",
     "sddmm",
     "segment_reduce",
+    "soft_topk",
     "spmm",
 ]

@@ -167,6 +167,10 @@ class Adjacency:
             check_tensor("value", value, (self.num_edges,), self.device, self)
         return Adjacency(self.structure, value)
 
+    def unweighted(self) -> Adjacency:
+        """The same structure, every edge counting as much as it was selected: 1 each."""
+        return self.with_value(None)
+
     def select(self, keep: Tensor) -> Adjacency:
         """The matrix of the edges that are kept, with their values as they are; nothing is sorted again.
 
