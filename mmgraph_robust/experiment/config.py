@@ -29,7 +29,9 @@ else:
     import tomli as tomllib
 
 FORMATS: dict[str, Callable[..., HeteroData]] = {"mmrec": read_mmrec, "synthetic": synthetic}
-_GIVEN_TO_FIT = ("model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress")
+_GIVEN_TO_FIT = (
+    "model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress", "graph", "on_epoch",
+)  # fmt: skip
 _GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
 
 
