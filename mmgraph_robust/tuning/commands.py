@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.reporting import print_table
+from mmgraph_robust.reporting import headline, print_table
 from mmgraph_robust.tuning.config import read_study
 from mmgraph_robust.tuning.final import final_test
 from mmgraph_robust.tuning.page import trial_table, write_study_page
@@ -43,9 +43,11 @@ class Command:
         threads: int | None,
         device: str,
     ) -> None:
+        # What becomes of each trial is said once, by the workers.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.config = read_study(path, overrides)
         self.folder = folder or Path("runs") / self.config.name
-        self.storage = check_storage(storage or default_storage(self.folder, workers), workers)
+        self.storage = check_storage(storage or default_storage(self.folder, workers))
         self._workers = workers
         self._threads = threads
         self._device = device
@@ -59,10 +61,11 @@ class Command:
 
     def test(self, again: bool, progress: bool) -> None:
         """Tests the chosen trials."""
-        final_test(
+        entries = final_test(
             self.config, self._existing(), self.folder, again=again, jobs=self._workers, threads=self._threads,
             device=self._device, progress=progress,
         )  # fmt: skip
+        print_table(headline(entries, self.config.metric))
 
     def show(self) -> list[str]:
         """Prints the best trials, and writes the page and the best configurations.
@@ -71,7 +74,7 @@ class Command:
             Lines for the reader.
         """
         study = self._existing()
-        print_table(trial_table(self.config, study, _SHOWN))
+        print_table(trial_table(self.config, study, _SHOWN, parameters=False))
         page = self.folder / "study.html"
         write_study_page(self.config, study, page)
         paths = export(self.config, study, self.folder / "best")

@@ -236,10 +236,9 @@ class StudyConfig:
 
     def describe(self) -> dict[str, Any]:
         """What the study is, as plain JSON values, without what may change between two calls."""
-        settings = self.settings.model_dump(exclude={*_CIRCUMSTANCES, "sampler", "pruner"})
         described = {
             "run": self.run.describe(),
-            "study": settings | {"sampler": self.sampler.model_dump(), "pruner": self.pruner.model_dump()},
+            "study": _settings(self.settings, self.sampler, self.pruner),
             "search": {p.name: p.describe() for p in self.parameters},
         }
         plain: dict[str, Any] = json.loads(json.dumps(described))
@@ -322,6 +321,18 @@ class StudyConfig:
             pass
 
 
+def renew(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What :meth:`StudyConfig.describe` returned in an older version, with today's defaults for what is new since."""
+    settings = dict(described["study"])
+    sampler = _named(_SAMPLERS, settings.pop("sampler"), "study.sampler")
+    pruner = _named(_PRUNERS, settings.pop("pruner"), "study.pruner")
+    return {
+        "run": RunConfig(described["run"]).describe(),
+        "study": _settings(parse(_Study, settings, "study"), sampler, pruner),
+        "search": described["search"],
+    }
+
+
 def read_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Reads the configuration file of a study.
 
@@ -365,6 +376,11 @@ def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"{key} expects a table (got {table!r})")
     return table
+
+
+def _settings(settings: _Study, sampler: Strict, pruner: Strict) -> dict[str, Any]:
+    kept = settings.model_dump(exclude={*_CIRCUMSTANCES, "sampler", "pruner"})
+    return kept | {"sampler": sampler.model_dump(), "pruner": pruner.model_dump()}
 
 
 def _named(known: Mapping[str, type[Strict]], values: Mapping[str, Any], where: str) -> Strict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,47 +23,57 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
 from mmgraph_robust.reporting import Table, to_html
-from mmgraph_robust.reporting.tables import MISSING, Cell, Column
+from mmgraph_robust.reporting.tables import MISSING, Cell, Column, metric_label
 from mmgraph_robust.tuning.config import StudyConfig
 from mmgraph_robust.tuning.selection import choose
 from mmgraph_robust.tuning.study import is_feasible, results
 from mmgraph_robust.tuning.worker import best_so_far
-from mmgraph_robust.utils import write_text
+from mmgraph_robust.utils import chunks, write_text
+
+_SLICES = 4
 
 Picture = tuple[str, str, Figure]
 """Section, caption and figure."""
 
 
-def trial_table(config: StudyConfig, study: optuna.Study, count: int | None = None) -> Table:
+def trial_table(config: StudyConfig, study: optuna.Study, count: int | None = None, parameters: bool = True) -> Table:
     """The trials of a study, the best first.
 
     Args:
         config: The study's configuration.
         study: The study.
         count: How many at most (default: all).
+        parameters: Whether the parameters are shown as well.
     """
     trials = study.get_trials(deepcopy=False)
     best = choose(config, study, len(trials))
     ordered = best + [t for t in trials if t not in best]
-    names = sorted({name for t in trials for name in t.params})
+    names = sorted({name for t in trials for name in t.params}) if parameters else []
     columns = [
-        Column("Trial", kind="value"), Column("State"),
-        *(Column(name, kind="value") for name in (f"clean {config.metric}", f"attacked {config.metric}")),
+        Column("Trial", kind="value"), Column("State"), Column("Clean", kind="value"), Column("Attacked", kind="value"),
         Column("Epochs", kind="value"), Column("Best epoch", kind="value"), Column("Seconds", kind="value"),
         *(Column(name) for name in names),
     ]  # fmt: skip
     rows = [_row(t, names) for t in ordered[:count]]
-    notes = [f"{_counts(trials)}; {best_so_far(study)}. All numbers are of the validation split."]
+    notes = [f"{_counts(trials)}; {best_so_far(study)}."]
+    if not all(map(is_feasible, trials)):
+        notes.append(f"Infeasible: loses more than {100 * config.settings.max_clean_loss:g} % of the clean quality.")
     if len(ordered) > len(rows):
-        notes.append(f"{len(ordered) - len(rows)} further trials are on the page.")
-    return Table.from_cells(f"Trials of {config.name}", columns, rows, notes)
+        notes.append(f"{len(ordered) - len(rows)} further trials are not shown.")
+    return Table.from_cells(
+        f"{config.name}: {metric_label(config.metric)} on the validation split", columns, rows, notes
+    )
 
 
 def draw(config: StudyConfig, study: optuna.Study) -> Iterator[Picture]:
     """The pictures of a study for which there are trials enough; a figure is closed once the next is asked for."""
     done = results(study)
     with mpl.rc_context(), warnings.catch_warnings():
+        # Optuna's plots are marked experimental; a parameter with one value has an axis without width.
+        warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # It tells of every axis with numbers among its categories.
+        logging.getLogger("matplotlib.category").setLevel(logging.WARNING)
         for section, caption, drawn in _drawings(config, study, len(done)):
             figure = _figure(drawn())
             yield section, caption, figure
@@ -123,7 +134,7 @@ def _drawings(config: StudyConfig, study: optuna.Study, done: int) -> Iterator[t
             return trial.user_attrs["clean"], trial.user_attrs["attacked"]
 
         yield (
-            "Clean against attacked", "Clean against attacked quality, with the trials that no other surpasses in both",
+            "Front", "Clean against attacked quality, with the trials that no other surpasses in both",
             partial(_front, study, both, names),
         )  # fmt: skip
     if done > 1:
@@ -132,11 +143,14 @@ def _drawings(config: StudyConfig, study: optuna.Study, done: int) -> Iterator[t
                 "Importance", f"Importance of each parameter for {name}",
                 partial(plots.plot_param_importances, study, target=target, target_name=name),
             )  # fmt: skip
+        names = sorted({name for t in results(study) for name in t.params})
         for name, target in targets:
-            yield (
-                "Slices", f"{name} by parameter",
-                partial(plots.plot_slice, study, target=target, target_name=name),
-            )  # fmt: skip
+            for start, stop in chunks(len(names), _SLICES):
+                some = names[start:stop]
+                yield (
+                    "Slices", f"{name} by {', '.join(some)}",
+                    partial(plots.plot_slice, study, some, target=target, target_name=name),
+                )  # fmt: skip
     if any(t.intermediate_values for t in study.get_trials(deepcopy=False)):
         yield "Validation curves", "Curves that pruning looks at", partial(plots.plot_intermediate_values, study)
     yield "Time", "When each trial ran", partial(plots.plot_timeline, study)
@@ -162,10 +176,10 @@ def _value(index: int) -> Callable[[FrozenTrial], float]:
 
 
 def _figure(drawn: Any) -> Figure:
-    figure = np.atleast_1d(drawn).flat[0].figure
-    if np.size(drawn) > 3:
+    figure: Figure = np.atleast_1d(drawn).flat[0].figure
+    if np.size(drawn) > 1:
         # Slices stand side by side and would be squeezed into one width.
-        figure.set_size_inches(3.2 * np.size(drawn), 4.5)
+        figure.set_size_inches(4.0 * np.size(drawn), 4.5)
     return figure
 
 
@@ -179,7 +193,7 @@ def _row(trial: FrozenTrial, names: Sequence[str]) -> list[Cell]:
     attributes = trial.user_attrs
     state = trial.state.name.lower()
     if trial.state == TrialState.COMPLETE and not is_feasible(trial):
-        state = "loses too much clean quality"
+        state = "infeasible"
     elif trial.state == TrialState.FAIL and "error" in attributes:
         state = f"failed: {attributes['error']}"
     return [

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.tuning.claims import counted, requeue
-from mmgraph_robust.tuning.config import StudyConfig
+from mmgraph_robust.tuning.config import StudyConfig, renew
 from mmgraph_robust.tuning.samplers import TrialSampler, make_pruner
 from mmgraph_robust.tuning.storage import open_storage
 
@@ -70,7 +70,7 @@ def check_same(study: optuna.Study, described: Mapping[str, Any]) -> None:
             f"the study '{study.study_name}' was begun by another version of this library "
             f"(its schema is {attributes.get('schema')}, known is {_SCHEMA}): finish it there, or choose another name"
         )
-    differences = list(_differences(attributes["config"], described))
+    differences = list(_differences(renew(attributes["config"]), described))
     if differences:
         more = len(differences) - _SHOWN_DIFFERENCES
         listed = "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")

@@ -110,7 +110,6 @@ def _work(
     config: StudyConfig, study: optuna.Study, data: HeteroData, folder: Path, device: str, make: Make, tell: Tell,
     heartbeat: bool,
 ) -> str:  # fmt: skip
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     worker = Worker(config, study, folder, tell, heartbeat)
     return worker.run(make(config, study, data, device, worker.sign))
 
@@ -206,6 +205,7 @@ def _process(
     """A worker process: its own connection to the storage, its own copy of the data."""
     keep_freed_memory()
     torch.set_num_threads(threads)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with terminable():
             study = open_study(config, storage)
