@@ -58,7 +58,7 @@ class NoPruner(Strict):
 
 
 class Median(Strict):
-    """Ends a trial whose validation curve is not among the best `percentile` per cent of those before it."""
+    """Ends a trial, later than `warmup_epochs`, whose validation curve is not among the best `percentile` per cent."""
 
     name: Literal["median"] = "median"
     startup_trials: int = Field(default=5, ge=0)

@@ -74,7 +74,8 @@ def make_pruner(config: StudyConfig) -> BasePruner:
     """The pruner that a study names."""
     chosen = config.pruner
     if isinstance(chosen, Median):
-        return PercentilePruner(chosen.percentile, chosen.startup_trials, chosen.warmup_epochs)
+        # Optuna prunes at its last warm-up step already.
+        return PercentilePruner(chosen.percentile, chosen.startup_trials, chosen.warmup_epochs + 1)
     if isinstance(chosen, Hyperband):
         return HyperbandPruner(chosen.min_epochs, max(chosen.min_epochs, config.max_epochs), chosen.reduction)
     if isinstance(chosen, Wilcoxon):

@@ -45,12 +45,12 @@ def open_study(config: StudyConfig, storage: str | BaseStorage, create: bool = T
             study_name=config.name, storage=storage, directions=["maximize"] * len(config.objectives),
             sampler=TrialSampler(config), pruner=make_pruner(config), load_if_exists=True,
         )  # fmt: skip
+        if study.metric_names is None:
+            study.set_metric_names(list(config.objectives))
     described = config.describe()
     if "config" not in study.user_attrs:
         study.set_user_attr("schema", _SCHEMA)
         study.set_user_attr("config", described)
-        if len(config.objectives) > 1:
-            study.set_metric_names(list(config.objectives))
     check_same(study, described)
     first = config.first()
     if first and not study.get_trials(deepcopy=False):

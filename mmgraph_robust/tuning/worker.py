@@ -142,8 +142,8 @@ class Worker:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
                 self._study.optimize(run, n_trials=1, catch=FAILURES, gc_after_trial=True)
-            except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                # Optuna's answer to a trial that is finished already: the others took this worker for dead.
+            except (ValueError, AssertionError, optuna.exceptions.UpdateFinishedTrialError):
+                # Optuna's answers to a trial that is finished already: the others took this worker for dead.
                 if self._number is None or not self._taken_away(self._number):
                     raise
                 return None
