@@ -101,7 +101,7 @@ def write_study_page(config: StudyConfig, study: optuna.Study, path: str | Path)
         lead=[
             f"Searched for: {' and '.join(config.objectives)} on the validation split.",
             f"So far: {best_so_far(study)}.",
-            _test_sentence(attributes.get("test"), config.metric),
+            _test_sentence(attributes.get("test"), metric_label(config.metric)),
         ],
         # Safe to pass on: to_html has escaped every text of the table.
         table=Markup(to_html(trial_table(config, study))),

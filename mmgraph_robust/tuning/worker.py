@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import signal
@@ -103,13 +104,18 @@ class Worker:
             CheckpointError: If the storage fails.
             KeyboardInterrupt: If the process is asked to end; its trial is queued again.
         """
-        while True:
-            try:
+        # Garbage is collected after each trial, since a pruned one's model hangs in its traceback; what was there before
+        # the first need not be looked through.
+        gc.freeze()
+        try:
+            while True:
                 reason = self._step(objective)
-            except optuna.exceptions.StorageInternalError as error:
-                raise CheckpointError(f"the storage failed ({error}): the same command goes on from here") from error
-            if reason is not None:
-                return reason
+                if reason is not None:
+                    return reason
+        except optuna.exceptions.StorageInternalError as error:
+            raise CheckpointError(f"the storage failed ({error}): the same command goes on from here") from error
+        finally:
+            gc.unfreeze()
 
     def _step(self, objective: Objective) -> str | None:
         settings = self._config.settings
