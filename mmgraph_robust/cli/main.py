@@ -167,6 +167,36 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
     _show(folder, write(folder, metric), metric)
 
 
+@app.command()
+@_clear_errors
+def tune(
+    config: Annotated[Path, typer.Argument(help="The study: a TOML (or JSON) file.")],
+    workers: Annotated[int, typer.Option(help="Number of processes.")] = 1,
+    trials: Annotated[int | None, typer.Option(help="Trials of the whole study (default: the file's).")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="PATH.db, PATH.journal or postgresql://... (default: in the study's folder).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (default: runs/NAME).")] = None,
+    overrides: Set = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    show: Annotated[bool, typer.Option("--show", help="Show what is there; run nothing.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Test the chosen trials on the test split, once.")] = False,
+    test_again: Annotated[bool, typer.Option("--test-again", help="Read the test split once more.")] = False,
+) -> None:
+    """Searches what a file says, on one process or many. Run again, or elsewhere on the same storage, it goes on."""
+    from mmgraph_robust.tuning import commands
+
+    budget = [] if trials is None else [f"study.trials={trials}"]
+    study = commands.Command(config, [*(overrides or []), *budget], out, storage, workers, threads, device)
+    if test or test_again:
+        study.test(test_again, progress=sys.stderr.isatty())
+    elif not show:
+        study.run()
+    for line in study.show():
+        print(line)
+
+
 def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str) -> None:
     from mmgraph_robust.experiment import run as run_config
 

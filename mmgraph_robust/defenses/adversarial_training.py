@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from mmgraph_robust.defenses.base import Defense, Step, feature_gradients
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Domain, Float, Int
 
 
 class AdversarialTraining(Defense):
@@ -37,6 +38,12 @@ class AdversarialTraining(Defense):
         modalities: The modalities to defend (default: all that the model reads).
         scope: Whose norm the budget binds.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "weight": Float(0.05, 5.0, log=True),
+        "budget": Float(0.01, 0.2, log=True),
+        "steps": Int(1, 5),
+    }
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from mmgraph_robust.defenses.base import Defense, Step, feature_gradients
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class ModalityBalancing(Defense):
@@ -50,6 +52,14 @@ class ModalityBalancing(Defense):
     Source: the formulas above from independent descriptions of the method; the defaults are ours (the
     literature's literal form is ``weight=0.01, pairs=20, eps=1.0, unit="absolute", steps=10``).
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "weight": Float(0.01, 10.0, log=True),
+        "eps": Float(0.05, 1.0, log=True),
+        "steps": Int(1, 10),
+        "other": Categorical(["sum", "mean"]),
+        "include_id": Categorical([False, True]),
+    }
 
     def __init__(
         self,

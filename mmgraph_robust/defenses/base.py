@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Domain
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ class Defense:
 
     The same object may defend several trainings, one after the other: what it learns about one is set in :meth:`setup`.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {}
+    """Where a study searches the constructor's arguments, by name."""
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Called once before training; checks that the model can be defended so."""

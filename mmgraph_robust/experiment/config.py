@@ -29,8 +29,10 @@ else:
     import tomli as tomllib
 
 FORMATS: dict[str, Callable[..., HeteroData]] = {"mmrec": read_mmrec, "synthetic": synthetic}
-_GIVEN_TO_FIT = ("model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress")
-_GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
+GIVEN_TO_FIT = (
+    "model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress", "graph", "on_epoch",
+)  # fmt: skip
+GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
 
 
 def components(module: Any, base: type) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class RunConfig:
         self.data = self._data(file.data)
         self.training = _check_training(file.training, "training")
         known = components(models, Recommender)
-        self.models = [self._component("models", entry, known, _GIVEN_TO_MODEL) for entry in file.models]
+        self.models = [self._component("models", entry, known, GIVEN_TO_MODEL) for entry in file.models]
         known = components(defenses, Defense)
         self.defenses = [self._component("defenses", entry, known, ()) for entry in file.defenses]
         for kind, entries in (("models", self.models), ("defenses", self.defenses)):
@@ -254,18 +256,28 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: If the file cannot be read, or anything in it or in `overrides` does not fit.
     """
+    values = apply_overrides(read_values(path), overrides)
+    try:
+        return RunConfig(values)
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """The content of a ``.toml`` or ``.json`` file, unchecked.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not valid {path.suffix[1:] or 'TOML'}: {error}") from error
-    try:
-        return RunConfig(apply_overrides(values, overrides))
-    except ConfigError as error:
-        raise type(error)(f"{path}: {error}") from None
+    return values
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -321,7 +333,7 @@ def _describe(component: Component) -> dict[str, Any]:
 
 
 def _check_training(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    checked = check_arguments(fit, values, where, _GIVEN_TO_FIT)
+    checked = check_arguments(fit, values, where, GIVEN_TO_FIT)
     try:
         check_settings(**checked)
     except ConfigError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,7 +21,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn.losses import bpr_loss
 from mmgraph_robust.sparse import Adjacency, SoftGraph, cosine_graph
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import child_generator
+from mmgraph_robust.utils import Domain, child_generator
 
 
 class Recommender(torch.nn.Module):
@@ -48,6 +48,9 @@ class Recommender(torch.nn.Module):
 
     knn_k: int | None = None
     """Neighbours per item, itself included, in the item graphs that the model reads; :obj:`None` if it reads none."""
+
+    search_space: ClassVar[Mapping[str, Domain]] = {}
+    """Where a study searches the constructor's arguments, by name."""
 
     config: dict[str, Any]
     """The arguments that the model was built with, by name; enough to build it again."""

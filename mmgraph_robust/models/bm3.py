@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -15,6 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import LightPropagation, Linear
 from mmgraph_robust.nn.init import xavier_linear, xavier_uniform
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class BM3(Recommender):
@@ -52,6 +54,14 @@ class BM3(Recommender):
     """
 
     feature_path: ClassVar[Literal["direct", "graph", "none"]] = "none"
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "dropout": Float(0.1, 0.7),
+        "weight": Float(0.1, 10.0, log=True),
+        "reg": Float(1e-4, 1.0, log=True),
+    }
 
     def __init__(
         self,

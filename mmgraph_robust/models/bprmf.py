@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float
 
 
 class BPRMF(Recommender):
@@ -36,6 +38,11 @@ class BPRMF(Recommender):
     """
 
     feature_path: ClassVar[Literal["direct", "graph", "none"]] = "none"
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "reg": Float(1e-5, 1.0, log=True),
+    }
 
     def __init__(
         self,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
+from typing import ClassVar
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.models.dualgnn import DualGNN
@@ -13,6 +12,7 @@ from mmgraph_robust.models.weights import modality_weights
 from mmgraph_robust.nn import FrozenItemGraph
 from mmgraph_robust.sparse import Adjacency, spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class DRAGON(DualGNN):
@@ -50,6 +50,16 @@ class DRAGON(DualGNN):
     Source: the equations of the port to the widely used toolbox, whose best `reg` is 1e-3 on Baby and Sports and 0.1 on
     Clothing, with the deliberate differences of :class:`~mmgraph_robust.models.DualGNN`.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "hidden_dim": Categorical([128, 256, 512]),
+        "num_layers": Int(1, 3),
+        "num_item_layers": Int(1, 2),
+        "user_k": Int(10, 80),
+        "knn_k": Int(5, 20),
+        "reg": Float(1e-5, 1e-1, log=True),
+    }
 
     def __init__(
         self,

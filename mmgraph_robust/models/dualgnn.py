@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from mmgraph_robust.nn import Linear, bpr_loss
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import attention_product, spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class DualGNN(Recommender):
@@ -51,6 +53,14 @@ class DualGNN(Recommender):
     is computed as a sparse product, a user with fewer neighbours has fewer (there they are repeated at random), and
     item weights that only the regulariser of the port knows are left out: they have no part in any score.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "hidden_dim": Categorical([128, 256, 512]),
+        "num_layers": Int(1, 3),
+        "user_k": Int(10, 80),
+        "reg": Float(1e-5, 1e-1, log=True),
+    }
 
     def __init__(
         self,

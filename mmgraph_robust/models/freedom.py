@@ -18,6 +18,7 @@ from mmgraph_robust.nn import FrozenItemGraph, LightPropagation, Linear, bpr_los
 from mmgraph_robust.nn.init import reset_linear, xavier_uniform
 from mmgraph_robust.sparse import sample_edges, spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class FREEDOM(Recommender):
@@ -55,6 +56,15 @@ class FREEDOM(Recommender):
     """
 
     feature_path: ClassVar[Literal["direct", "graph", "none"]] = "graph"
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "num_item_layers": Int(1, 2),
+        "knn_k": Int(5, 20),
+        "dropout": Float(0.0, 0.9),
+        "reg": Float(1e-5, 1e-1, log=True),
+    }
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from mmgraph_robust.nn import GraphRefining, Linear, PrototypeRouting, batch_mea
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class GRCN(Recommender):
@@ -64,6 +66,16 @@ class GRCN(Recommender):
     its messages land on items and the users' part is zero), the logarithm of the loss cannot overflow, and scores are
     computed anew after every step.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "num_routings": Int(1, 5),
+        "weighting": Categorical(["confidence", "max", "mean"]),
+        "fusion": Categorical(["concat", "mean", "id"]),
+        "pruning": Categorical([True, False]),
+        "reg": Float(1e-7, 1e-2, log=True),
+    }
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from mmgraph_robust.nn import LatentItemGraph, LightPropagation, batch_squares
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.sparse import Adjacency, spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class LATTICE(Recommender):
@@ -56,6 +58,16 @@ class LATTICE(Recommender):
     """
 
     feature_path: ClassVar[Literal["direct", "graph", "none"]] = "graph"
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "hidden_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "num_item_layers": Int(1, 2),
+        "knn_k": Int(5, 20),
+        "skip": Float(0.0, 1.0),
+        "reg": Float(1e-7, 1e-2, log=True),
+    }
 
     def __init__(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout, seeded_gumbel_softmax
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul
 
 
 class LGMRec(Recommender):
@@ -68,6 +70,18 @@ class LGMRec(Recommender):
     deterministic (there test scores are noisy as well). More than two modalities are contrasted pair by pair, a single
     one is not; the contrast among all users or items is computed in blocks.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "num_modality_layers": Int(1, 3),
+        "num_hyper_layers": Int(1, 4),
+        "num_hyperedges": Categorical([4, 16, 64]),
+        "keep": Float(0.1, 1.0),
+        "alpha": Float(0.0, 1.0),
+        "contrast": Float(1e-6, 1e-2, log=True),
+        "reg": Float(1e-7, 1e-3, log=True),
+    }
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import LightPropagation, batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class LightGCN(Recommender):
@@ -36,6 +38,12 @@ class LightGCN(Recommender):
     """
 
     feature_path: ClassVar[Literal["direct", "graph", "none"]] = "none"
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 4),
+        "reg": Float(1e-6, 1e-2, log=True),
+    }
 
     def __init__(
         self,

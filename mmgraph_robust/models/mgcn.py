@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from mmgraph_robust.nn import LightPropagation, Linear, ModalityFusion, batch_sq
 from mmgraph_robust.nn.init import reset_linear, xavier_uniform
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class MGCN(Recommender):
@@ -61,6 +63,16 @@ class MGCN(Recommender):
     difference: the regulariser is divided by the triples of the batch, also of the last short one. A single modality is
     its own common view: nothing is specific; attention and gates on behaviour, left out here, would never train.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "num_item_layers": Int(1, 2),
+        "knn_k": Int(5, 20),
+        "contrast": Float(1e-4, 1e-1, log=True),
+        "temperature": Float(0.05, 1.0, log=True),
+        "reg": Float(1e-6, 1e-2, log=True),
+    }
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import Linear, MMGCNConv, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
 
 class MMGCN(Recommender):
@@ -57,6 +58,14 @@ class MMGCN(Recommender):
     modality), the logarithm of the loss cannot overflow, and scores are computed anew after every step (there they are
     those of the last batch before its step).
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "combine": Categorical(["concat", "add"]),
+        "hidden_dim": Categorical([128, 256, 512]),
+        "reg": Float(1e-7, 1e-2, log=True),
+    }
 
     id: Tensor
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +18,7 @@ from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul
 
 
 class MMSSL(Recommender):
@@ -74,6 +77,17 @@ class MMSSL(Recommender):
     layer of ids is in no equation and left out;
     projections start Xavier-uniform with zero biases.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 3),
+        "id_rate": Float(0.0, 1.0),
+        "feature_rate": Float(0.0, 1.0),
+        "dropout": Float(0.0, 0.5),
+        "temperature": Float(0.05, 1.0, log=True),
+        "contrast": Float(1e-4, 1e-1, log=True),
+        "reg": Float(1e-7, 1e-3, log=True),
+    }
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import LightPropagation, Linear, info_nce
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul
 
 
 class SLMRec(Recommender):
@@ -61,6 +62,14 @@ class SLMRec(Recommender):
     have no bias, which would cancel in the softmax; scores are the dot products (there their sigmoid, which ranks the
     same), computed anew for every evaluation.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "num_layers": Int(1, 4),
+        "temperature": Float(0.05, 1.0, log=True),
+        "alignment": Float(1e-3, 1.0, log=True),
+        "alignment_temperature": Float(0.05, 1.0, log=True),
+    }
 
     def __init__(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -12,7 +15,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, matmul
 
 
 class VBPR(Recommender):
@@ -37,6 +40,11 @@ class VBPR(Recommender):
     features, un-squared norms). The projection's bias is left out: it is the same for all items, so it cancels in
     every ranking and in the loss.
     """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "embedding_dim": Categorical([32, 64, 128]),
+        "reg": Float(1e-3, 10.0, log=True),
+    }
 
     def __init__(
         self,

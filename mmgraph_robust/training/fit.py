@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,13 @@ from mmgraph_robust.models import Recommender
 from mmgraph_robust.training.checkpoint import load_checkpoint, save_checkpoint
 from mmgraph_robust.training.guards import check_gradients, check_loss
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import child_generator, hash_json, hash_tensors
+from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors
+
+SEARCH_SPACE: Mapping[str, Domain] = {
+    "learning_rate": Float(1e-4, 1e-2, log=True),
+    "batch_size": Categorical([1024, 2048, 4096]),
+}
+"""Where a study searches the settings of :func:`fit`, by name."""
 
 
 @dataclass
@@ -81,6 +88,8 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 5,
     progress: bool = True,
+    graph: Graph | None = None,
+    on_epoch: Callable[[History], None] | None = None,
 ) -> History:
     """Trains a model on the training split, with Adam and early stopping on the validation split.
 
@@ -104,6 +113,8 @@ def fit(
             numbers as without the interruption.
         checkpoint_every: Write it every so many epochs.
         progress: Whether to show a progress bar.
+        graph: The graph of `data` compiled for the model, where it is at hand.
+        on_epoch: Called after every epoch with the history so far; what it raises ends the training and passes through.
 
     Raises:
         DataError: If the data are not usable, or there is no validation split.
@@ -118,7 +129,7 @@ def fit(
     )  # fmt: skip
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
-    graph = model.graph(data)
+    graph = (model.graph(data) if graph is None else graph).to(model.device)
     features = model.features(data)
     if defense is not None:
         defense.setup(model, data, graph)
@@ -162,6 +173,8 @@ def fit(
             done = history.stopped_early or history.epochs == max_epochs
             if checkpoint is not None and (done or history.epochs % checkpoint_every == 0):
                 _store(Path(checkpoint), key, model, optimizer, history, best, defense)
+            if on_epoch is not None:
+                on_epoch(history)
     model.load_state_dict(best)
     return history
 

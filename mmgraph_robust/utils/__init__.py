@@ -1,7 +1,8 @@
-"""Small helpers that know nothing of recommendation: seeds, files, hashes, ordering, chunks."""
+"""Small helpers that know nothing of recommendation: seeds, files, hashes, ordering, chunks, search domains."""
 
 from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.dense import matmul
+from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.memory import keep_freed_memory
@@ -9,6 +10,11 @@ from mmgraph_robust.utils.seed import child_generator
 from mmgraph_robust.utils.topk import stable_topk
 
 __all__ = [
+    "Categorical",
+    "Choice",
+    "Domain",
+    "Float",
+    "Int",
     "atomic_write",
     "child_generator",
     "chunks",

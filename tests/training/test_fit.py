@@ -216,3 +216,28 @@ def test_the_learning_rate_decays_per_epoch_and_over_a_resumption(shop, tmp_path
     assert torch.equal(train(4, path, learning_rate_decay=0.5), decaying)
     with pytest.raises(ConfigError, match="learning_rate_decay"):
         train(1, learning_rate_decay=0.0)
+
+
+def test_a_callback_sees_every_epoch_and_may_end_it(tiny):
+    seen = []
+
+    def watch(history):
+        seen.append((history.epochs, history.best))
+        if history.epochs == 3:
+            raise KeyboardInterrupt
+
+    model = mr.models.VBPR.from_data(tiny, embedding_dim=4)
+    with pytest.raises(KeyboardInterrupt):
+        mr.fit(model, tiny, max_epochs=9, progress=False, on_epoch=watch)
+    assert [epochs for epochs, _ in seen] == [1, 2, 3]
+    assert seen[0][1] > float("-inf")
+
+
+def test_a_compiled_graph_changes_nothing(tiny):
+    results = []
+    for given in (False, True):
+        model = mr.models.GRCN.from_data(tiny, embedding_dim=4)
+        graph = model.graph(tiny) if given else None
+        mr.fit(model, tiny, max_epochs=2, progress=False, graph=graph)
+        results.append(model.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])

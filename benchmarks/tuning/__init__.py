@@ -1,0 +1,1 @@
+"""What the study machinery costs: time per trial, and memory over many."""
