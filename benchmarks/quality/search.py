@@ -99,7 +99,7 @@ class Trainer:
 
 def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict[str, Any]:
     """Tries all candidates with seed 0, takes the best on validation, and only then reads the test split."""
-    most = spaces()["training"]["max_epochs"]
+    most = spaces()["limits"].get(model, spaces()["training"]["max_epochs"])
     short = spaces()["candidates"]["max_epochs"]
     tried = [{**settings, **trainer(model, settings, SEEDS[0], short)} for settings in candidates(model)]
     rates = {record["training"]["learning_rate"] for record in tried}

@@ -36,14 +36,15 @@ def table(results: list[dict[str, Any]], targets: dict[str, float]) -> str:
 def page(folder: Path) -> str:
     """The whole page."""
     training = ", ".join(f"{k} {v}" for k, v in spaces()["training"].items())
+    fewer = "".join(f" ({model}: {most} at most)" for model, most in spaces()["limits"].items())
     parts = [
         "# Quality of the backbones, clean",
         "Test metrics, mean ± sample standard deviation of three seeds. Every backbone got the same search: two "
         "learning rates times two values of one parameter of its own, trained for "
         f"{spaces()['candidates']['max_epochs']} epochs with seed 0 and judged on the validation split; the best of "
         f"each rate went on to the end ({training}), the better of the two got two more seeds, and only then the test "
-        "split was read, once. Limit: a seed was still rising when the epochs ended. Seconds are wall time of one "
-        "thread on a machine that was doing other work. "
+        f"split was read, once. Limit: a seed was still rising when the epochs ended{fewer}. Seconds are wall time of "
+        "one thread on a machine that was doing other work. "
         "Made by `python -m benchmarks.quality DATA` and `python -m benchmarks.quality.table`.",
     ]
     for name in spaces()["data"]:
