@@ -71,7 +71,7 @@ class Problem:
         self.unseen: list[str] = []
 
     @classmethod
-    def from_data(cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str, seed: int) -> Problem:
+    def build(cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str, seed: int) -> Problem:
         """The search space on a data set, with everything checked.
 
         Args:
@@ -201,7 +201,7 @@ class Attack:
             BudgetError: If the attack overran its budget.
         """
         started = time.perf_counter()
-        problem = Problem.from_data(model, data, threat, self.objective_for(threat), seed)
+        problem = Problem.build(model, data, threat, self.objective_for(threat), seed)
         features = problem.features
         with frozen(model):
             clean = problem.value(problem.zero())

@@ -117,7 +117,7 @@ class ContentPGD:
             clean = self._encode(content, features_of(data)[modality])
             flags = self._flags(content, clean, features_of(data)[modality])
             base = with_features(data, {modality: clean})
-            problem = GraphProblem(Problem.from_data(model, base, threat, self.objective, seed), steps=self.steps)
+            problem = GraphProblem(Problem.build(model, base, threat, self.objective, seed), steps=self.steps)
             items = problem.allowed.flatten().nonzero().flatten().cpu()
             best, clean_value = self._search(problem, content, clean, items, box, flags, progress)
             perturbed = content.clone()

@@ -208,7 +208,7 @@ def gradient_health(
     threat = ThreatModel(list(model.modalities), labels=split)
     result = {}
     with frozen(model):
-        problem = Problem.from_data(model, data, threat, objective, seed)
+        problem = Problem.build(model, data, threat, objective, seed)
         _, plain = problem.value_and_gradient(problem.zero())
         _, soft = GraphProblem(problem).value_and_gradient(problem.zero())
     for name, gradient in plain.items():

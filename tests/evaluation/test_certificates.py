@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, ThreatModel
 from mmgraph_robust.errors import BudgetError, ConfigError
-from mmgraph_robust.evaluation import Certificate, Evaluator, certified_recall, certify, embed
+from mmgraph_robust.evaluation import Certificate, Evaluator, certificates, certified_recall, certify, embed
 from mmgraph_robust.models import FREEDOM, GRCN, VBPR, Embeddings, LightGCN
 
 K = 10
@@ -180,3 +180,29 @@ def test_recall_of_what_stays():
     hit = torch.tensor([True, False, True, True])
     largest = torch.tensor([0.1, 0.0, 0.3, 0.0])
     assert [certified_recall(user, hit, largest, b) for b in (0.0, 0.05, 0.1, 0.3)] == [0.75, 0.5, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_the_cost_of_falling_behind_is_the_least(norm):
+    gap = torch.rand(6, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    gap[0] = 0
+    gap[1, 0] = math.inf
+    pull = torch.linspace(0, 1, 20_001, dtype=torch.double)[:, None, None]
+    lift = (gap - pull).clamp(min=0)
+    grid = pull[..., 0] + lift.sum(2) if norm == "l1" else (pull[..., 0].square() + lift.square().sum(2)).sqrt()
+    assert torch.allclose(certificates._cost(gap, norm), grid.amin(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_no_change_of_unit_size_moves_a_score_further(shop, norm):
+    model = VBPR.from_data(shop, embedding_dim=6)
+    user = torch.randn(5, 6, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    reach = certificates._reach(model, "visual", norm, user)
+    order = {"l1": 1.0, "l2": 2.0, "linf": math.inf}[norm]
+    change = torch.randn(4000, 12, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    weight = model.projection["visual"].detach().double()
+    # Among them the directions that reach it: along, by sign, and one entry alone.
+    pulled = user @ weight.t()
+    change = torch.cat([change, pulled, pulled.sign(), torch.eye(12, dtype=torch.double)])
+    moved = (change / change.norm(order, dim=1, keepdim=True)) @ pulled.t()
+    assert torch.allclose(moved.abs().amax(0), reach)
