@@ -11,9 +11,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from mmgraph_robust.attacks.base import Problem, frozen
 from mmgraph_robust.attacks.item_graph import GraphProblem
 from mmgraph_robust.attacks.objectives import check_objective
+from mmgraph_robust.attacks.problem import Problem, frozen
 from mmgraph_robust.attacks.threat import ThreatModel
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.data.schema import features as features_of
@@ -117,16 +117,16 @@ class ContentPGD:
             clean = self._encode(content, features_of(data)[modality])
             flags = self._flags(content, clean, features_of(data)[modality])
             base = with_features(data, {modality: clean})
-            problem = GraphProblem(Problem.build(model, base, threat, self.objective, seed), steps=self.steps)
+            problem = GraphProblem(Problem.from_data(model, base, threat, self.objective, seed), steps=self.steps)
             items = problem.allowed.flatten().nonzero().flatten().cpu()
             best, clean_value = self._search(problem, content, clean, items, box, flags, progress)
             perturbed = content.clone()
             perturbed[items] = best
             encoded = self._encode(perturbed, clean)
             value = problem.value({modality: (encoded - clean).to(model.device)})
-        change = (perturbed - content).flatten(1)
         flat = content.flatten(1)
-        if threat.excess(change, threat.radii({modality: flat})[modality], flat) > _TOLERANCE:
+        change = perturbed.flatten(1).double() - flat.double()
+        if threat.excess(change, threat.radii({modality: flat})[modality]) > _TOLERANCE:
             raise BudgetError(f"'{type(self).__name__}' overran the budget of modality '{modality}'")
         attacked = with_features(base, {modality: encoded})
         if model.knn_k is not None:
@@ -194,7 +194,7 @@ class ContentPGD:
         clean = start.flatten(1)
         radius = threat.radii({modality: clean})[modality]
         moved = current.flatten(1) + size * radius * threat.steepest(gradient.flatten(1))
-        result = clean + threat.project(moved - clean, radius)
+        result = threat.apply(clean, threat.project(moved - clean, radius), radius)
         if box is not None:
             # Every entry moves towards the clean one, which lies inside: the budget still holds.
             result = result.clamp(*box)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmgraph_robust.attacks.base import Attack, Problem
+from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.pgd import PGD
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse import Adjacency, SoftGraph, knn_search, soft_topk
@@ -145,7 +146,7 @@ class GraphRelaxation(Attack):
         first, last = self.temperature
         relaxed = GraphProblem(problem, self.candidates, (first, last), self.steps)
         found = PGD(self.steps, self.restarts, self.step_size, self.objective).run(relaxed, generator, progress)
-        problem.unseen = relaxed.unseen
+        problem.blind = relaxed.blind
         return found
 
 

@@ -6,15 +6,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmgraph_robust.attacks.base import Attack, Problem
+from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.item_graph import Candidates, rebuilt_modalities
 from mmgraph_robust.attacks.objectives import check_objective
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse import SoftGraph
 from mmgraph_robust.typing import Features
@@ -167,6 +169,9 @@ class NeighbourSwap(Attack):
         memory: Bytes for the vectors that are compared at a time.
     """
 
+    needs_item_graph: ClassVar[bool] = True
+    configurable: ClassVar[bool] = False
+
     def __init__(
         self,
         rounds: int = 40,
@@ -200,7 +205,7 @@ class NeighbourSwap(Attack):
         names = rebuilt_modalities(problem)
         if not names:
             # Nothing here follows the features.
-            problem.unseen = problem.unseen if self.start else list(problem.threat.modalities)
+            problem.blind = problem.blind if self.start else set(problem.threat.modalities)
             return delta
         value = problem.value(delta)
         most = 1 << 30
@@ -256,7 +261,7 @@ class NeighbourSwap(Attack):
             if value.requires_grad:
                 found = torch.autograd.grad(value, list(chosen.values()), allow_unused=True)
         worth = {m: torch.zeros_like(near[m].cosine) if g is None else g for m, g in zip(near, found, strict=True)}
-        problem.unseen = [m for m, g in worth.items() if not bool(g.any())]
+        problem.blind = {m for m, g in worth.items() if not bool(g.any())}
         return {m: self._moves(_Mover(problem, m, delta[m], self.overshoot), near[m], worth[m]) for m in near}
 
     def _moves(self, mover: _Mover, near: Candidates, worth: Tensor) -> _Moves:

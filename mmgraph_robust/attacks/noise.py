@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
-from mmgraph_robust.attacks.base import Attack, Problem
+from mmgraph_robust.attacks.base import Attack, Kind
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.typing import Features
 
 
@@ -14,6 +17,8 @@ class Noise(Attack):
     An attack that does no more than this shows no weakness of the model.
     """
 
+    kind: ClassVar[Kind] = "control"
+
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
-        """Gaussian directions (signs, for the largest-entry norm), scaled to the budget."""
+        """Gaussian directions (for linf their signs, for l1 their largest entry), scaled to the budget."""
         return problem.random(generator)

@@ -5,91 +5,133 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Self
 
+from mmgraph_robust.attacks.rivals import Rivals
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import NegativeSampler
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.metrics import hits, rank_items
 from mmgraph_robust.models import Embeddings
 from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.utils import child_generator, chunks
+
+_RIVALS = 5
+_BLOCK_ELEMENTS = 1 << 24
 
 
 class Objective:
-    """A differentiable number that grows as the ranking gets worse.
+    """A differentiable number that grows as the attacker comes closer to his goal.
 
     Args:
-        pairs: ``[2, n]`` the positive (user, item) pairs that the attacker knows.
+        pairs: ``[2, n]`` the (user, item) pairs that are to fall, or to rise.
         graph: The training graph.
-        generator: Randomness of the objective, drawn once.
+        seed: Seed of the objective's randomness, drawn once.
+        k: Length of the list that matters.
+        promote: Whether the pairs are to rise.
     """
 
-    def __init__(self, pairs: Tensor, graph: Graph, generator: torch.Generator) -> None:
+    def __init__(self, pairs: Tensor, graph: Graph, seed: int = 0, *, k: int = 20, promote: bool = False) -> None:
+        self.pairs = pairs
         self.user, self.item = pairs
         self.graph = graph
+        self.seed = seed
+        self.k = k
+        self.promote = promote
 
-    def __call__(self, embeddings: Embeddings) -> Tensor:
-        """The value, a scalar."""
+    @property
+    def sign(self) -> float:
+        """1 where margins are to fall, -1 where they are to rise."""
+        return -1.0 if self.promote else 1.0
+
+    def sibling(self, kind: type[Objective]) -> Objective:
+        """Another objective of the same pairs."""
+        return kind(self.pairs, self.graph, self.seed, k=self.k, promote=self.promote)
+
+    def on(self, graph: Graph) -> Self:
+        """The same objective on another graph of the same interactions."""
+        return type(self)(self.pairs, graph, self.seed, k=self.k, promote=self.promote)
+
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+        """The value, a scalar.
+
+        Args:
+            embeddings: The model's embeddings.
+            exact: Whether what is kept between calls to save time is computed anew.
+        """
         raise NotImplementedError
 
 
 class MarginObjective(Objective):
-    r"""The paper's objective: minus the mean margin of positives over the whole catalogue,
+    r"""The paper's objective: minus the mean margin of the pairs over the whole catalogue,
     :math:`-\mathrm{mean}_{(u,i)} ( s_{ui} - \mathrm{mean}_k\, s_{uk} )`."""
 
-    def __call__(self, embeddings: Embeddings) -> Tensor:
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
         user, item = embeddings.concatenated()
         # mean_k <u, x_k> = <u, mean_k x_k>: no matrix of users times items.
-        return -(F.embedding(self.user, user) * (F.embedding(self.item, item) - item.mean(0))).sum(1).mean()
+        margin = (F.embedding(self.user, user) * (F.embedding(self.item, item) - item.mean(0))).sum(1)
+        return -self.sign * margin.mean()
 
 
 class BPRObjective(Objective):
-    """The BPR loss of the known positives, each against one item without a training interaction, drawn once."""
+    """The BPR loss of the pairs, each against one item without a training interaction, drawn once."""
 
-    def __init__(self, pairs: Tensor, graph: Graph, generator: torch.Generator) -> None:
-        super().__init__(pairs, graph, generator)
-        self.negative = NegativeSampler(graph).sample(self.user.cpu(), generator).to(self.user.device)
+    def __init__(self, pairs: Tensor, graph: Graph, seed: int = 0, *, k: int = 20, promote: bool = False) -> None:
+        super().__init__(pairs, graph, seed, k=k, promote=promote)
+        drawn = NegativeSampler(graph).sample(self.user.cpu(), child_generator(seed, "objective"))
+        self.negative = drawn.to(self.user.device)
 
-    def __call__(self, embeddings: Embeddings) -> Tensor:
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
         positive = embeddings.scores(self.user, self.item)
-        return F.softplus(embeddings.scores(self.user, self.negative) - positive).mean()
+        return self.sign * F.softplus(embeddings.scores(self.user, self.negative) - positive).mean()
 
 
-class BoundaryObjective(Objective):
-    r"""The ranking boundary: known positives against the item that currently stands at rank :math:`K` of the
-    user's list (training items left out, known positives skipped),
+class _AgainstRivals(Objective):
+    def __init__(self, pairs: Tensor, graph: Graph, seed: int = 0, *, k: int = 20, promote: bool = False) -> None:
+        super().__init__(pairs, graph, seed, k=k, promote=promote)
+        self.relevant = Adjacency.from_edge_index(pairs, num_rows=graph.num_users, num_cols=graph.num_items)
+        self.users, self.place = torch.unique(self.user, return_inverse=True)
+        # As many more as a user has positives, so that an irrelevant item at or behind rank K remains.
+        spare = min(int(self.relevant.degree().max()), _RIVALS * k)
+        self.depth = min(k + spare, graph.num_items)
+        self.rivals = Rivals(self.users, graph.interactions, self.depth + k)
+        self.temperature: Tensor | None = None
+
+
+class BoundaryObjective(_AgainstRivals):
+    r"""The ranking boundary: the pairs against the item that currently stands at rank :math:`K` of the
+    user's list (training items left out, the user's other pairs skipped),
 
     .. math::
         -\mathrm{mean}_{(u,i)}\ \tau\, \mathrm{softplus}\big((s_{ui} - s_{u b_u}) / \tau\big)
 
-    with :math:`\tau` the standard deviation of the margins at the first call. Positives that are lost already give no
-    gradient, so the budget goes to those still inside the list.
+    with :math:`\tau` the standard deviation of the margins at the first call. Pairs that are lost already give no
+    gradient, so the budget goes to those still inside the list. A promotion maximises
+    :math:`\mathrm{mean}_{(u,i)}\ \sigma\big((s_{ui} - s_{u b_u}) / \tau\big)`: an item is to reach many users, not to
+    come nearer to those who are out of reach.
 
-    Args:
-        k: Length :math:`K` of the list.
+    Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one. That can
+    only lower the rival, so the value is never overstated.
     """
 
-    def __init__(self, pairs: Tensor, graph: Graph, generator: torch.Generator, k: int = 20) -> None:
-        super().__init__(pairs, graph, generator)
-        self.k = k
-        self.relevant = Adjacency.from_edge_index(pairs, num_rows=graph.num_users, num_cols=graph.num_items)
-        self.users, self.place = torch.unique(self.user, return_inverse=True)
-        self.temperature: Tensor | None = None
-
-    def __call__(self, embeddings: Embeddings) -> Tensor:
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
         user, item = embeddings.concatenated()
-        rival = self._rivals(user.detach(), item.detach())
+        rival = self._boundary(user.detach(), item.detach(), exact)
         u, i = F.embedding(self.user, user), F.embedding(self.item, item)
         margin = (u * (i - F.embedding(rival[self.place], item))).sum(1)
         if self.temperature is None:
             # One known positive has no spread.
             known = margin.detach()
             self.temperature = known.std().clamp(min=1e-12) if known.numel() > 1 else torch.ones_like(known[0])
+        if self.promote:
+            return torch.sigmoid(margin / self.temperature).mean()
         return -(F.softplus(margin / self.temperature) * self.temperature).mean()
 
-    def _rivals(self, user: Tensor, item: Tensor) -> Tensor:
-        # As many more as a user has positives, so that an irrelevant item at or behind rank K remains.
-        spare = int(self.relevant.degree().max())
-        lists = rank_items(user, item, self.users, self.graph.interactions, min(self.k + spare, item.size(0)))
+    def _boundary(self, user: Tensor, item: Tensor, exact: bool = True) -> Tensor:
+        with torch.no_grad():
+            known, scores = self.rivals(user, item, exact)
+        best = scores.topk(min(self.depth, scores.size(1)), dim=1).indices
+        lists = known.gather(1, best)
         usable = ~hits(lists, self.users, self.relevant) & (lists >= 0)
         rank = torch.arange(lists.size(1), device=lists.device)
         # The first usable entry from rank K on; where there is none, the last usable one before it.
@@ -97,10 +139,82 @@ class BoundaryObjective(Objective):
         return lists.gather(1, score.argmax(1, keepdim=True)).flatten().clamp(min=0)
 
 
+class NDCGObjective(_AgainstRivals):
+    r"""A smooth discounted gain, in the manner of `"A General Approximation Framework for Direct Optimization of
+    Information Retrieval Measures" <https://doi.org/10.1007/s10791-009-9124-x>`_ (Qin, Liu and Li, Information
+    Retrieval 2010),
+
+    .. math::
+        \mp\, \mathrm{mean}_{(u,i)}\ \frac{1}{\log_2(1 + \hat r_{ui})}, \qquad
+        \hat r_{ui} = 1 + \sum_{j \in R_u, j \ne i} \sigma\big((s_{uj} - s_{ui}) / \tau\big)
+
+    over the best-ranked items :math:`R_u` of each user, with :math:`\tau` half the mean standard deviation of their
+    scores at the first call.
+
+    Items behind :math:`R_u` add next to nothing to the rank of what stands near its head; memory is bounded by pairs
+    times :math:`|R_u|`.
+    """
+
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+        user, item = embeddings.concatenated()
+        known, scores = self.rivals(user, item, exact)
+        own = (F.embedding(self.user, user) * F.embedding(self.item, item)).sum(1)
+        if self.temperature is None:
+            finite = torch.isfinite(scores)
+            count = finite.sum(1).clamp(min=1)
+            values = scores.detach().masked_fill(~finite, 0.0)
+            mean = values.sum(1) / count
+            spread = ((values - mean[:, None]).square() * finite).sum(1) / count
+            self.temperature = (0.5 * spread.sqrt().mean()).clamp(min=1e-12)
+        total = own.new_zeros(())
+        for start, stop in chunks(self.user.numel(), max(1, _BLOCK_ELEMENTS // known.size(1))):
+            place, item_ids = self.place[start:stop], self.item[start:stop]
+            above = torch.sigmoid((F.embedding(place, scores) - own[start:stop, None]) / self.temperature)
+            rank = 1 + above.masked_fill(known[place] == item_ids[:, None], 0.0).sum(1)
+            total = total + (1 / torch.log2(1 + rank)).sum()
+        return -self.sign * total / self.user.numel()
+
+
+class HookObjective(Objective):
+    r"""The shift of embeddings toward a hook item: minus the mean squared distance of the target items' vectors from
+    that of the hook :math:`h` at the first call, :math:`-\mathrm{mean}_i \Vert e_i - e_h \Vert^2`, as in `"Adversarial
+    Item Promotion: Vulnerabilities at the Core of Top-N Recommenders that Use Images to Address Cold Start"
+    <https://arxiv.org/abs/2006.01888>`_ (Liu and Larson, WWW 2021).
+
+    The hook of a promotion is the item with the highest mean score, otherwise the one with the lowest.
+    """
+
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+        user, item = embeddings.concatenated()
+        if not hasattr(self, "hook"):
+            liked = item.detach() @ user.detach().mean(0)
+            self.hook = item[liked.argmax() if self.promote else liked.argmin()].detach().clone()
+            self.targets = torch.unique(self.item)
+        return -(F.embedding(self.targets, item) - self.hook).square().sum(1).mean()
+
+
+class RankObjective(Objective):
+    r"""What ranked lists alone tell: the mean discounted gain of the pairs in lists of length :math:`5K`,
+    :math:`\mp\, \mathrm{mean}_{(u,i)}\ [r_{ui} \le 5K] / \log_2(1 + r_{ui})`. It has no gradient."""
+
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+        users, place = torch.unique(self.user, return_inverse=True)
+        user, item = (x.detach() for x in embeddings.concatenated())
+        lists = rank_items(user, item, users, self.graph.interactions, min(_RIVALS * self.k, item.size(0)))
+        discount = 1 / torch.log2(torch.arange(2, lists.size(1) + 2, device=lists.device))
+        total = item.new_zeros(())
+        for start, stop in chunks(self.user.numel(), max(1, _BLOCK_ELEMENTS // lists.size(1))):
+            found = lists[place[start:stop]] == self.item[start:stop, None]
+            total = total + (found * discount).sum()
+        return -self.sign * total / self.user.numel()
+
+
 OBJECTIVES: dict[str, type[Objective]] = {
     "margin": MarginObjective,
     "bpr": BPRObjective,
     "boundary": BoundaryObjective,
+    "ndcg": NDCGObjective,
+    "hook": HookObjective,
 }
 
 

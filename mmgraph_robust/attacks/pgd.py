@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from tqdm.auto import tqdm
 
-from mmgraph_robust.attacks.base import Attack, Problem
+from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.objectives import check_objective
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.typing import Features
 
@@ -23,15 +24,13 @@ class PGD(Attack):
         steps: Number of steps.
         restarts: Number of starts.
         step_size: Size of a step as a part of the budget (default: ``2.5 / steps``).
-        objective: What is maximised: ``"boundary"``, ``"margin"`` or ``"bpr"``.
+        objective: What is maximised, one of :data:`OBJECTIVES`.
     """
 
     def __init__(
         self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "boundary"
     ) -> None:
-        for name, value in (("steps", steps), ("restarts", restarts)):
-            if value < 1:
-                raise ConfigError(f"'{type(self).__name__}' expects {name} >= 1 (got {value})")
+        check_counts(self, steps=steps, restarts=restarts)
         if step_size is not None and not step_size > 0:
             raise ConfigError(f"'{type(self).__name__}' expects step_size > 0 (got {step_size})")
         self.steps = steps
@@ -43,18 +42,39 @@ class PGD(Attack):
         """The best perturbation met."""
         size = 2.5 / self.steps if self.step_size is None else self.step_size
         best, best_value = problem.zero(), -float("inf")
-        bar = tqdm(total=self.steps * self.restarts, desc="PGD", disable=not progress, leave=False)
-        for restart in range(self.restarts):
-            delta = problem.zero() if restart == 0 else problem.project(problem.random(generator))
-            for _ in range(self.steps):
-                value, gradient = problem.value_and_gradient(delta)
+        bar = tqdm(
+            total=self.steps * self.restarts, desc=type(self).__name__, unit="step", disable=not progress, leave=False
+        )
+        with bar:
+            for restart in range(self.restarts):
+                delta = problem.zero() if restart == 0 else problem.project(problem.random(generator))
+                memory = problem.zero()
+                for _ in range(self.steps):
+                    value, gradient = problem.value_and_gradient(delta)
+                    if value > best_value:
+                        best, best_value = delta, value
+                    memory = self.direction(problem, gradient, memory)
+                    step = problem.steepest(memory)
+                    delta = problem.project({m: d + size * step[m] for m, d in delta.items()})
+                    bar.update()
+                value = problem.value(delta)
                 if value > best_value:
                     best, best_value = delta, value
-                step = problem.steepest(gradient)
-                delta = problem.project({m: d + size * step[m] for m, d in delta.items()})
-                bar.update()
-            value = problem.value(delta)
-            if value > best_value:
-                best, best_value = delta, value
-        bar.close()
         return best
+
+    def direction(self, problem: Problem, gradient: Features, memory: Features) -> Features:
+        """Where the next step goes: the gradient.
+
+        Args:
+            problem: The problem.
+            gradient: The gradient now.
+            memory: What this method returned before, zeros at first.
+        """
+        return gradient
+
+
+def check_counts(attack: Attack, **counts: int) -> None:
+    """Raises ConfigError where a number of an attack is below one."""
+    for name, value in counts.items():
+        if value < 1:
+            raise ConfigError(f"'{type(attack).__name__}' expects {name} >= 1 (got {value})")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
 
-from mmgraph_robust.attacks.base import Attack, Problem
+from mmgraph_robust.attacks import norms
+from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import check_objective
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.typing import Features
 
 
@@ -20,10 +25,17 @@ class SingleStep(Attack):
 
     Args:
         objective: What is maximised; ``"auto"`` is the literature's, ``"margin"`` over the matrix, ``"bpr"`` per item.
+        normalise: What the step is scaled by, whatever the budget binds: every item's own gradient (``"item"``), that
+            of the whole matrix (``"matrix"``), or what the budget binds (``"scope"``). The result is projected.
     """
 
-    def __init__(self, objective: str = "auto") -> None:
+    kind: ClassVar[Kind] = "single"
+
+    def __init__(self, objective: str = "auto", normalise: Literal["scope", "item", "matrix"] = "scope") -> None:
         self.objective = objective if objective == "auto" else check_objective(objective)
+        if normalise not in ("scope", "item", "matrix"):
+            raise ConfigError(f"'SingleStep' expects normalise 'scope', 'item' or 'matrix' (got '{normalise}')")
+        self.normalise = normalise
 
     def objective_for(self, threat: ThreatModel) -> str:
         """The chosen objective, or the literature's for the scope."""
@@ -34,4 +46,8 @@ class SingleStep(Attack):
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """One step of the full budget."""
         _, gradient = problem.value_and_gradient(problem.zero())
-        return problem.steepest(gradient)
+        if self.normalise in ("scope", problem.threat.scope):
+            return problem.steepest(gradient)
+        whole, norm, shares = self.normalise == "matrix", problem.threat.norm, problem.shares()
+        step = {m: norms.steepest(g * problem.allowed, norm, whole) for m, g in gradient.items()}
+        return {m: s * (norms.size(shares[m], norm, True).float() if whole else shares[m]) for m, s in step.items()}

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from mmgraph_robust.errors import BudgetError, ConfigError
+from mmgraph_robust.attacks import norms
+from mmgraph_robust.attacks.goals import Goal, Untargeted
+from mmgraph_robust.attacks.norms import NORMS, Norm
+from mmgraph_robust.errors import BudgetError, ConfigError, unknown_name
 from mmgraph_robust.typing import Features
+
+Knowledge = Literal["white", "transfer", "scores", "ranks"]
+_CHOICES = {
+    "scope": ("item", "matrix"), "norm": NORMS, "labels": ("train", "val", "test"), "graph": ("frozen", "rebuilt"),
+    "knowledge": ("white", "transfer", "scores", "ranks"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ThreatModel:
-    r"""What the attacker may touch, how far, and what he knows.
+    r"""What the attacker may touch, how far, what he knows and what he wants.
 
     With ``scope="item"`` every item has a budget of its own, relative to its own features,
     :math:`\Vert \delta_i \Vert \le \rho \Vert x_i \Vert`. With ``scope="matrix"`` one budget,
-    :math:`\Vert \Delta \Vert_F \le \rho \Vert X \Vert_F`, may be spent on a few items. For ``norm="linf"`` a relative
-    budget is in units of the root mean square of the row or matrix, so that both norms reach equally far.
+    :math:`\Vert \Delta \Vert \le \rho \Vert X \Vert` over all entries, may be spent on a few items. For
+    ``norm="linf"`` a relative budget is in units of the root mean square of the row or matrix, so that l2 and linf
+    reach equally far.
 
     Args:
         modalities: The modalities that may be changed.
         budget: Size :math:`\rho` of the change; 0.05 is 5 %.
         scope: Whose norm the budget binds.
-        norm: ``"l2"`` or ``"linf"``.
+        norm: ``"l2"``, ``"linf"`` or ``"l1"``.
         relative: Whether `budget` is relative to the clean features, or in their own unit.
         items: Ids of the items that may be changed (default: all).
         labels: The split whose interactions the attacker knows as positives. ``"test"`` is the literature's upper
@@ -35,6 +45,13 @@ class ThreatModel:
         graph: For models with a graph of similar items: ``"rebuilt"`` from the perturbed features, as when the shop
             builds its graph after the items were uploaded, or ``"frozen"``, the graph of the clean features, for which
             the attacker comes too late.
+        goal: What he wants: :class:`~mmgraph_robust.attacks.Untargeted`, :class:`~mmgraph_robust.attacks.Hide` or
+            :class:`~mmgraph_robust.attacks.Promote`.
+        box: Smallest and largest allowed entry per modality, ``"clean"`` for those of the clean features, or no limit.
+        knowledge: ``"white"`` (the model and its gradients), ``"transfer"`` (other models only, the victim is never
+            asked), ``"scores"`` or ``"ranks"`` (what the victim answers to uploaded features).
+        queries: How often the victim may be asked under ``"scores"`` and ``"ranks"``: each query uploads features and
+            sees the scores, or the ranked lists, of all users (default: what the attack itself stops at).
 
     Raises:
         BudgetError: If the budget is negative or not finite.
@@ -44,11 +61,15 @@ class ThreatModel:
     modalities: Sequence[str]
     budget: float = 0.05
     scope: Literal["item", "matrix"] = "item"
-    norm: Literal["l2", "linf"] = "l2"
+    norm: Norm = "l2"
     relative: bool = True
     items: Sequence[int] | None = None
     labels: Literal["train", "val", "test"] = "test"
     graph: Literal["frozen", "rebuilt"] = "rebuilt"
+    goal: Goal = field(default_factory=Untargeted)
+    box: Mapping[str, Sequence[float]] | Literal["clean"] | None = None
+    knowledge: Knowledge = "white"
+    queries: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.modalities, str):
@@ -60,14 +81,28 @@ class ThreatModel:
             raise BudgetError(f"'budget' expects a finite number >= 0 (got {self.budget}); 0.05 means 5 %")
         if self.items is not None:
             object.__setattr__(self, "items", tuple(int(i) for i in self.items))
-        for name, value, known in (
-            ("scope", self.scope, ("item", "matrix")),
-            ("norm", self.norm, ("l2", "linf")),
-            ("labels", self.labels, ("train", "val", "test")),
-            ("graph", self.graph, ("frozen", "rebuilt")),
-        ):
-            if value not in known:
-                raise ConfigError(f"'{name}' expects one of {list(known)} (got '{value}')")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"'{name}' expects one of {list(known)} (got '{getattr(self, name)}')")
+        if not isinstance(self.goal, Goal):
+            raise ConfigError(f"'goal' expects Untargeted(), Hide(...) or Promote(...) (got {self.goal!r})")
+        if self.queries is not None and self.queries < 1:
+            raise ConfigError(f"'queries' expects a whole number >= 1 (got {self.queries})")
+        if self.queries is not None and self.knowledge not in ("scores", "ranks"):
+            raise ConfigError(f"'queries' bounds knowledge='scores' or 'ranks' (got knowledge='{self.knowledge}')")
+        self._check_box()
+
+    def _check_box(self) -> None:
+        if self.box is None or self.box == "clean":
+            return
+        if not isinstance(self.box, Mapping):
+            raise ConfigError(f"'box' expects (low, high) per modality, 'clean' or None (got {self.box!r})")
+        for name, limits in self.box.items():
+            if name not in self.modalities:
+                raise ConfigError(f"'box': {unknown_name('attacked modality', name, self.modalities)}")
+            if len(limits) != 2 or not limits[0] <= limits[1]:
+                raise ConfigError(f"'box' of modality '{name}' expects (low, high) with low <= high (got {limits})")
+        object.__setattr__(self, "box", {name: (float(b[0]), float(b[1])) for name, b in self.box.items()})
 
     def radii(self, features: Features) -> Features:
         """The budget of each attacked modality in the unit of its features.
@@ -78,18 +113,9 @@ class ThreatModel:
         Shapes:
             - **output:** per modality ``[num_items, 1]`` (``scope="item"``) or ``[1, 1]``
         """
-        radii = {}
-        for name in self.modalities:
-            x = features[name].double()
-            rows = 1 if self.scope == "matrix" else x.size(0)
-            if self.relative:
-                size = x.reshape(rows, -1).norm(dim=1)
-                if self.norm == "linf":
-                    size = size / math.sqrt(x.numel() / rows)
-            else:
-                size = torch.ones(rows, dtype=torch.double, device=x.device)
-            radii[name] = (self.budget * size).float()[:, None]
-        return radii
+        known = norms.sizes({m: features[m] for m in self.modalities}, self.norm, self._whole)
+        # Not scaled by the clean size, every row has the same radius.
+        return {m: self.budget * (x if self.relative else torch.ones_like(x)).float() for m, x in known.items()}
 
     def allowed(self, num_items: int, device: torch.device) -> Tensor:
         """``[num_items, 1]`` one for items that may be changed, else zero."""
@@ -102,41 +128,63 @@ class ThreatModel:
         mask[list(self.items)] = 1
         return mask
 
-    def steepest(self, gradient: Tensor) -> Tensor:
-        """The step of unit budget that rises fastest along `gradient`; zero where the gradient is zero."""
-        if self.norm == "linf":
-            return gradient.sign()
-        return gradient / self._norm(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)
+    def bounds(self, features: Features) -> dict[str, tuple[float, float]]:
+        """The smallest and largest allowed entry of each modality that has such limits.
+
+        Args:
+            features: The clean features.
+
+        Raises:
+            ConfigError: If the box leaves out clean features; names the modality.
+        """
+        limits = {m: (float(features[m].min()), float(features[m].max())) for m in self.modalities}
+        if self.box is None or self.box == "clean":
+            return {} if self.box is None else limits
+        result = {}
+        for name, (low, high) in self.box.items():
+            if limits[name][0] < low or limits[name][1] > high:
+                raise ConfigError(
+                    f"'box' of modality '{name}' is [{low:g}, {high:g}] but its clean features reach from "
+                    f"{limits[name][0]:g} to {limits[name][1]:g}: a box has to hold them, or use box='clean'"
+                )
+            result[name] = (low, high)
+        return result
+
+    def steepest(self, gradient: Tensor, entries: int = 1) -> Tensor:
+        """The step of unit budget that rises fastest along `gradient`; zero where the gradient is zero.
+
+        Args:
+            gradient: ``[num_items, dim]``
+            entries: For l1, the number of entries that share the step; one is the steepest.
+        """
+        return norms.steepest(gradient, self.norm, self._whole, entries)
 
     def project(self, delta: Tensor, radius: Tensor) -> Tensor:
         """The closest perturbation inside the budget."""
-        if self.norm == "linf":
-            return torch.minimum(torch.maximum(delta, -radius), radius)
-        size = self._norm(delta)
-        return torch.where(size > radius, delta * (radius / size.clamp(min=torch.finfo(delta.dtype).tiny)), delta)
+        return norms.project(delta, radius, self.norm, self._whole)
 
-    def excess(self, delta: Tensor, radius: Tensor, features: Tensor | None = None) -> float:
+    def apply(self, x: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
+        """`x` plus a change inside the budget, inside it also as float32 stores the sum."""
+        return norms.fit_rounded(x, delta, radius, self.norm, self._whole)
+
+    def excess(self, delta: Tensor, radius: Tensor) -> float:
         """By how much a row (or the matrix) overruns its own budget at most, as a part of it (0 if all hold theirs).
 
         Args:
             delta: ``[num_items, dim]`` change.
             radius: Budgets of :meth:`radii`.
-            features: What `delta` was added to. float32 rounds a sum to 24 bits of its size; so much is no overrun.
         """
-        delta, radius = delta.double(), radius.double()
-        size = delta.abs().amax(1, keepdim=True) if self.norm == "linf" else self._norm(delta)
-        if features is not None:
-            size = size - 4e-7 * (features.abs().amax(1, keepdim=True) if self.norm == "linf" else self._norm(features))
-        over = (size - radius) / radius.clamp(min=torch.finfo(torch.float32).tiny)
+        length = norms.size(delta, self.norm, self._whole)
+        over = (length - radius.double()) / radius.double().clamp(min=torch.finfo(torch.float32).tiny)
         return max(0.0, float(over.max())) if over.numel() else 0.0
 
-    def _norm(self, x: Tensor) -> Tensor:
-        # In float64: millions of squares added up in float32 miss the budget's last digits.
-        wide = x.double() if self.scope == "item" else x.double().reshape(1, -1)
-        return wide.norm(dim=1, keepdim=True).to(x.dtype)
+    @property
+    def _whole(self) -> bool:
+        return self.scope == "matrix"
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> dict[str, Any]:
         """The threat as plain JSON values."""
+        box = {m: list(b) for m, b in self.box.items()} if isinstance(self.box, Mapping) else self.box
         return {
             "modalities": list(self.modalities),
             "budget": self.budget,
@@ -146,4 +194,42 @@ class ThreatModel:
             "items": None if self.items is None else list(self.items),
             "labels": self.labels,
             "graph": self.graph,
+            "goal": self.goal.describe(),
+            "box": box,
+            "knowledge": self.knowledge,
+            "queries": self.queries,
         }
+
+
+def modality_sets(names: Sequence[str], sets: Sequence[Literal["each", "all"]] = ("each", "all")) -> list[list[str]]:
+    """The sets of modalities that an evaluation attacks: each alone, all jointly, or both, every set once.
+
+    Args:
+        names: The modalities at hand.
+        sets: Which sets.
+
+    Raises:
+        ConfigError: If a set is none of the known.
+    """
+    for name in sets:
+        if name not in ("each", "all"):
+            raise ConfigError(unknown_name("set of modalities", name, ("each", "all")))
+    alone = [[m] for m in names] if "each" in sets else []
+    jointly = "all" in sets and (len(names) > 1 or not alone)
+    return alone + ([list(names)] if jointly and names else [])
+
+
+def expand(threat: ThreatModel, sets: Sequence[Literal["each", "all"]] = ("each", "all")) -> list[ThreatModel]:
+    """The same threat on each of its modalities alone, on all jointly, or both.
+
+    Args:
+        threat: The threat; its box keeps the limits of the modalities that remain.
+        sets: Which sets.
+    """
+    result = []
+    for chosen in modality_sets(threat.modalities, sets):
+        box = threat.box
+        if isinstance(box, Mapping):
+            box = {m: b for m, b in box.items() if m in chosen} or None
+        result.append(replace(threat, modalities=chosen, box=box))
+    return result

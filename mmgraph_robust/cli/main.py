@@ -136,7 +136,7 @@ def evaluate(
 def attack(
     model: ModelFile,
     data: Data,
-    name: Annotated[str, typer.Option("--attack", help="SingleStep, PGD or Noise.")] = "PGD",
+    name: Annotated[str, typer.Option("--attack", help="Name of the attack: PGD, APGD, Suite, ...")] = "PGD",
     modality: Annotated[list[str] | None, typer.Option(help="Attacked modality; repeatable (default: all).")] = None,
     budget: Annotated[float, typer.Option(help="Size of the change relative to the features.")] = 0.05,
     scope: Annotated[str, typer.Option(help="item or matrix.")] = "item",

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import PGD, Attack, GraphProblem, Problem, ThreatModel
-from mmgraph_robust.attacks.base import frozen, graph_under
+from mmgraph_robust.attacks.base import untouched
+from mmgraph_robust.attacks.problem import frozen, graph_under
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import NegativeSampler
 from mmgraph_robust.data.schema import features as features_of
@@ -64,7 +65,9 @@ def diagnose(
     sets = [[m] for m in model.modalities] + ([list(model.modalities)] if len(model.modalities) > 1 else [])
     entries: list[dict[str, Any]] = []
     for names in sets:
-        outcome = attack(model, data, ThreatModel(names, budget, labels=split), seed=seed)
+        threat = ThreatModel(names, budget, labels=split)
+        immune = model.feature_path == "none"
+        outcome = untouched(model, data, threat) if immune else attack(model, data, threat, seed=seed)
         attacked = embed(model, outcome.data)
         users, items = hit_groups(data, clean, attacked, k=k, split=split, groups=groups)
         entries.append(
@@ -203,12 +206,12 @@ def gradient_health(
         with a soft choice of neighbours (the same where there is no item graph). A modality whose gain is smaller by
         orders hides what an attack on all jointly could do there.
     """
-    if not model.modalities:
+    if not model.modalities or model.feature_path == "none":
         return {}
     threat = ThreatModel(list(model.modalities), labels=split)
     result = {}
     with frozen(model):
-        problem = Problem.build(model, data, threat, objective, seed)
+        problem = Problem.from_data(model, data, threat, objective, seed)
         _, plain = problem.value_and_gradient(problem.zero())
         _, soft = GraphProblem(problem).value_and_gradient(problem.zero())
     for name, gradient in plain.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust import defenses, models
-from mmgraph_robust.data import modalities
+from mmgraph_robust.attacks import Attack, Suite, ThreatModel, suite
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.evaluation import find_sensitive, robustness
@@ -62,6 +63,10 @@ class RunFolder:
         """The state of an unfinished training."""
         return self.root / "checkpoints" / f"{cell.key}.pt"
 
+    def suite(self, cell: Cell) -> Path:
+        """What an unfinished suite of attacks has done."""
+        return self.root / "checkpoints" / f"{cell.key}-suite"
+
 
 def run_cell(
     config: RunConfig, cell: Cell, folder: RunFolder, data: HeteroData, device: str, progress: bool
@@ -74,7 +79,7 @@ def run_cell(
     outcome = robustness(
         model,
         data,
-        config.build_attacks(modalities(data)),
+        _resumable(config.build_attacks(data, cell.seed), folder.suite(cell)),
         k=evaluation.k,
         mask_validation=evaluation.mask_validation,
         seed=cell.seed,
@@ -111,7 +116,13 @@ def run_cell(
     }
     write_json(folder.entry(cell), entry)
     folder.checkpoint(cell).unlink(missing_ok=True)
+    shutil.rmtree(folder.suite(cell), ignore_errors=True)
     return entry
+
+
+def _resumable(attacks: list[tuple[Attack, ThreatModel]], folder: Path) -> list[tuple[Attack, ThreatModel]]:
+    """A suite takes longer than any other attack: it keeps what it has done."""
+    return [(suite(a.suite, folder=folder) if isinstance(a, Suite) else a, threat) for a, threat in attacks]
 
 
 def _train(

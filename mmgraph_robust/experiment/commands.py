@@ -16,6 +16,7 @@ from mmgraph_robust.data import DataWarning, modalities, write_mmrec
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
 from mmgraph_robust.experiment.config import RunConfig, apply_overrides, components
+from mmgraph_robust.experiment.plans import read_goal
 from mmgraph_robust.experiment.schema import check_arguments
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import fit, load_model, save_model, trained_on
@@ -125,13 +126,15 @@ def attack_one(
     if out is not None and out.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
     model, data = _open(path, source)
-    values = {"modalities": list(chosen or modalities(data)), "budget": budget, "scope": scope} | sections["threat"]
-    threat = ThreatModel(**check_arguments(ThreatModel, values, "threat"))
-    model = load_model(path)
-    result = attack(model, data, threat, seed=seed, progress=True)
+    values: dict[str, Any] = {"modalities": list(chosen or modalities(data)), "budget": budget, "scope": scope}
+    values |= sections["threat"]
+    goal, own = read_goal(values.pop("goal", {}), data, seed)
+    checked = check_arguments(ThreatModel, {"items": own} | values, "threat", skip=("goal",))
+    result = attack(model, data, ThreatModel(**checked, goal=goal), seed=seed, progress=True)
     if out is not None:
         write_mmrec(result.data, out)
-    return Attacked(evaluate(model, data), evaluate(model, result.data), result.flags)
+    clean, attacked = evaluate(model, data), evaluate(model, result.data)
+    return Attacked(clean | result.before, attacked | result.after, result.flags)
 
 
 def _open(path: Path, source: str) -> tuple[Recommender, HeteroData]:

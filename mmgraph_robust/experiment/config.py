@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from torch_geometric.data import HeteroData
@@ -18,6 +18,7 @@ from mmgraph_robust.data import modalities, read_mmrec, synthetic
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
 from mmgraph_robust.evaluation import Evaluator
+from mmgraph_robust.experiment.plans import AttackPlan
 from mmgraph_robust.experiment.schema import Strict, check_arguments, parse
 from mmgraph_robust.metrics import METRICS
 from mmgraph_robust.models import Recommender
@@ -36,9 +37,10 @@ GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
 
 
 def components(module: Any, base: type) -> dict[str, Any]:
-    """The classes of a room, without its base, by name."""
+    """The classes of a room that a configuration can name, without their base, by name."""
     members = {name: getattr(module, name) for name in module.__all__}
-    return {n: c for n, c in members.items() if isinstance(c, type) and issubclass(c, base) and c is not base}
+    kinds = {n: c for n, c in members.items() if isinstance(c, type) and issubclass(c, base) and c is not base}
+    return {n: c for n, c in kinds.items() if getattr(c, "configurable", True)}
 
 
 class EvaluationConfig(Strict):
@@ -64,18 +66,9 @@ class _RunFile(Strict):
     training: dict[str, Any] = {}
     models: list[dict[str, Any]] = Field(min_length=1)
     defenses: list[dict[str, Any]] = [{"name": "none"}]
-    attacks: list[dict[str, Any]] = []
+    attacks: list[dict[str, Any]] | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     published: PublishedConfig | None = None
-
-
-class _AttackPlan(Strict):
-    modalities: list[Literal["each", "all"]] = ["each", "all"]
-    budgets: list[float] = [0.05]
-    scopes: list[Literal["item", "matrix"]] = ["item"]
-    norm: Literal["l2", "linf"] = "l2"
-    relative: bool = True
-    labels: Literal["train", "val", "test"] = "test"
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,9 @@ class RunConfig:
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
                 raise ConfigError(f"{kind}: {twice} occur twice; give each a 'label' of its own")
-        self.attacks = [self._attack(entry) for entry in file.attacks]
+        # A reproduction of published numbers is no robustness report.
+        default = [] if file.published else [{"name": "Suite"}]
+        self.attacks = [self._attack(entry) for entry in (default if file.attacks is None else file.attacks)]
         self.published = file.published
         _check_published(self.published, [m.label for m in self.models], self.evaluation)
         _check_keys(self.models, self.defenses, self.seeds)
@@ -157,26 +152,22 @@ class RunConfig:
             except MMGraphError as error:
                 raise type(error)(f"models.{model.label}: {error}") from None
         Evaluator(data, "test", self.evaluation.k)
+        self.build_attacks(data)
         return data
 
-    def build_attacks(self, names: Sequence[str]) -> list[tuple[Attack, ThreatModel]]:
+    def build_attacks(self, data: HeteroData, seed: int = 0) -> list[tuple[Attack, ThreatModel]]:
         """Every attack under every one of its threat models.
 
         Args:
-            names: The modalities of the data set.
+            data: The data set.
+            seed: Seed of drawn target items.
         """
         known = components(attacks, Attack)
-        result = []
-        for component, plan in self.attacks:
-            sets = [[m] for m in names] if "each" in plan.modalities else []
-            if "all" in plan.modalities and (len(names) > 1 or not sets):
-                sets.append(list(names))
-            for scope in plan.scopes:
-                for chosen in sets if names else []:
-                    for budget in plan.budgets:
-                        threat = ThreatModel(chosen, budget, scope, plan.norm, plan.relative, labels=plan.labels)
-                        result.append((known[component.name](**component.arguments), threat))
-        return result
+        return [
+            (known[component.name](**component.arguments), threat)
+            for component, plan in self.attacks
+            for threat in plan.threats(data, seed)
+        ]
 
     def describe(self) -> dict[str, Any]:
         """The whole configuration with all defaults, as plain JSON values; reads back to the same run."""
@@ -225,22 +216,23 @@ class RunConfig:
             training = {key: merged[key] for key in training}
         return Component(name, label, checked, training)
 
-    def _attack(self, values: Mapping[str, Any]) -> tuple[Component, _AttackPlan]:
+    def _attack(self, values: Mapping[str, Any]) -> tuple[Component, AttackPlan]:
         known = components(attacks, Attack)
         name, label, _, arguments = _take("attacks", values)
         if name not in known:
             raise ConfigError(f"attacks: {unknown_name('name', name, known)}")
-        keys = set(_AttackPlan.model_fields)
+        keys = set(AttackPlan.model_fields)
         own = {k: v for k, v in arguments.items() if k not in keys}
         try:
             checked = check_arguments(known[name], own, f"attacks.{name}")
         except ConfigError as error:
             raise ConfigError(f"{error} (of the threat: {', '.join(sorted(keys))})") from None
-        plan = parse(_AttackPlan, {k: v for k, v in arguments.items() if k in keys}, f"attacks.{name}")
+        plan = parse(AttackPlan, {k: v for k, v in arguments.items() if k in keys}, f"attacks.{name}")
         try:
-            known[name](**checked)
-            for budget in plan.budgets:
-                ThreatModel(["any"], budget)
+            attack = known[name](**checked)
+            for threat in plan.check():
+                if not attack.may_run(threat):
+                    raise ConfigError(f"knowledge='{threat.knowledge}' gives the attack less than it needs")
         except MMGraphError as error:
             raise type(error)(f"attacks.{name}: {error}") from None
         return Component(name, label, checked, {}), plan

@@ -1,6 +1,7 @@
 """Reporting: result entries turned into tables, pictures and one page."""
 
 from mmgraph_robust.reporting.findings import sentences
+from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.html import write_page
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
 from mmgraph_robust.reporting.published import published_table
@@ -33,6 +34,7 @@ __all__ = [
     "check_entry",
     "choose_settings",
     "full",
+    "goal_table",
     "headline",
     "plot_budget_curve",
     "plot_margins",

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mmgraph_robust.reporting.findings import sentences
+from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training
 from mmgraph_robust.reporting.summary import Entry, Row, summarize
 from mmgraph_robust.reporting.tables import (
@@ -53,13 +54,14 @@ def write_page(
     )
     rows = summarize(entries)
     said = sentences(rows, metric)
-    sensitive = sensitive_table(entries)
+    sensitive, goals = sensitive_table(entries), goal_table(entries)
     page = environment.get_template("report.html.j2").render(
         title=title,
         metric=metric_label(metric),
         sentences=said,
         headlines=[_markup(headline(own, metric)) for own in _by_dataset(rows)],
         sensitive=_markup(sensitive) if sensitive.rows else None,
+        goals=_markup(goals) if goals.rows else None,
         margins=_pictures(plot_margins(rows, metric), "Score margin per channel"),
         curves=_pictures(plot_budget_curve(rows, metric), f"{metric_label(metric)} against the budget"),
         training=_pictures(plot_training(entries), "Validation metric per epoch"),

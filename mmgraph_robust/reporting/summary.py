@@ -6,11 +6,12 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
+from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.utils import read_json
 
@@ -97,6 +98,7 @@ class Row:
         margins: Mean score margin of each channel.
         margins_std: Sample standard deviation of each margin.
         feature_path: How features reach the score: ``"direct"``, ``"graph"`` or ``"none"``.
+        flags: What the evaluation said about the attack on any seed, by name.
     """
 
     dataset: str
@@ -115,6 +117,12 @@ class Row:
     margins: Mapping[str, float]
     margins_std: Mapping[str, float | None]
     feature_path: str
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """The flags that say that the numbers are not to be trusted as they stand."""
+        return {name: text for name, text in self.flags.items() if name not in EXPLANATIONS}
 
     @property
     def line(self) -> tuple[str, str, str]:
@@ -290,8 +298,20 @@ def labelled_attacks(attacks: Sequence[Entry]) -> list[tuple[Setting, Entry]]:
 
 
 def _arguments(attack: Entry) -> dict[str, Any]:
-    threat = {key: attack[key] for key in ("relative", "labels", "items") if key in attack}
+    keys = ("relative", "labels", "items", "graph", "goal", "box", "knowledge", "queries")
+    threat = {key: attack[key] for key in keys if key in attack}
+    for key in ("items", "goal"):
+        threat[key] = _in_short(threat.get(key))
     return dict(attack.get("arguments") or {}) | threat
+
+
+def _in_short(value: Any) -> Any:
+    """Lists of ids take no room in a name: how many, and the first."""
+    if isinstance(value, list):
+        return f"{len(value)} from {value[0]}" if value else "none"
+    if isinstance(value, dict):
+        return " ".join(str(_in_short(part)) for part in value.values() if part is not None)
+    return value
 
 
 def best_validation(training: Mapping[str, Any]) -> Any:
@@ -409,6 +429,7 @@ def _row(
         margins=margins,
         margins_std=margins_std,
         feature_path=feature_path,
+        flags={} if setting is None else {n: t for _, after in pairs for n, t in (after.get("flags") or {}).items()},
     )
 
 

@@ -28,6 +28,7 @@ from mmgraph_robust.reporting.summary import (
 
 MISSING = "\N{EN DASH}"
 NOT_APPLICABLE = "n/a"
+DOUBTFUL = "\N{DAGGER}"
 Cell = tuple[str, "float | None", "float | None"]
 
 
@@ -126,11 +127,34 @@ def _change(value: float | None, std: float | None = None) -> Cell:
 
 
 def _value_cell(row: Row | None, metric: str) -> Cell:
-    return _number(None) if row is None else _number(row.mean.get(metric), row.std.get(metric))
+    return _number(None) if row is None else _marked(row, _number(row.mean.get(metric), row.std.get(metric)))
 
 
 def _change_cell(row: Row | None, metric: str) -> Cell:
-    return _change(None) if row is None else _change(row.decline.get(metric), row.decline_std.get(metric))
+    return _change(None) if row is None else _marked(row, _change(row.decline.get(metric), row.decline_std.get(metric)))
+
+
+def _marked(row: Row, cell: Cell) -> Cell:
+    return (f"{cell[0]} {DOUBTFUL}", *cell[1:]) if row.doubts else cell
+
+
+def doubt_notes(rows: Sequence[Row]) -> list[str]:
+    """Why marked numbers are not to be trusted: one note per model, defense and flag, with the attacks that raised it.
+
+    Args:
+        rows: Summarised results.
+    """
+    found: dict[tuple[str, str, str], tuple[str, list[str]]] = {}
+    for row in rows:
+        if row.setting is None:
+            continue
+        for name, text in row.doubts.items():
+            found.setdefault((row.model, row.defense, name), (text, []))[1].append(row.setting.label)
+    return [
+        f"{DOUBTFUL} not to be trusted as it stands: {model} with defense {defense} under {'; '.join(labels)}: {name}, "
+        f"{text}."
+        for (model, defense, name), (text, labels) in found.items()
+    ]
 
 
 def _model(name: str, feature_path: str) -> str:
@@ -203,7 +227,8 @@ def headline(
                 where = f"{clean.model} with defense {clean.defense}"
                 partial.append(f"{setting.label} ran on {row.seeds} of {clean.seeds} seeds of {where}.")
         cells.append(line)
-    notes += [*_seed_notes(seeds), *partial, *_path_notes(rows)]
+    shown = [row for _, attacked in _lines(rows) for setting, row in attacked.items() if setting in settings]
+    notes += [*_seed_notes(seeds), *partial, *_path_notes(rows), *doubt_notes(shown)]
     title = f"{', '.join(datasets)}: {label} on clean and on attacked features"
     return Table.from_cells(title, columns, cells, notes)
 
@@ -294,7 +319,7 @@ def full(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") ->
             immune = row.feature_path == "none" and not clean
             line.append(_text(NOT_APPLICABLE) if immune else _change_cell(row, metric))
         cells.append(line)
-    return Table.from_cells("All results", columns, cells, _path_notes(rows))
+    return Table.from_cells("All results", columns, cells, [*_path_notes(rows), *doubt_notes(rows)])
 
 
 def sensitive_table(entries: Sequence[Entry]) -> Table:

@@ -6,7 +6,7 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Noise, SingleStep, ThreatModel
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.models import GRCN, VBPR, Embeddings, LightGCN
+from mmgraph_robust.models import GRCN, VBPR, Embeddings
 
 ATTACKS = [
     SingleStep(),
@@ -97,15 +97,6 @@ def test_a_reader_of_a_fragile_direction_is_broken(shop):
     assert mr.evaluate(model, data, **k)["recall@5"] == 1.0
     assert mr.evaluate(model, PGD(steps=20)(model, data, threat).data, **k)["recall@5"] < 0.3
     assert mr.evaluate(model, Noise()(model, data, threat).data, **k)["recall@5"] > 0.6
-
-
-def test_lightgcn_does_not_change_and_says_why(shop):
-    model = LightGCN.from_data(shop, embedding_dim=4)
-    clean = mr.evaluate(model, shop)
-    for attack in ATTACKS:
-        result = attack(model, shop, ThreatModel(["visual", "textual"], 0.5))
-        assert mr.evaluate(model, result.data) == clean
-        assert "no item feature reaches" in result.flags["no_feature_path"]
 
 
 def test_more_steps_and_restarts_are_never_worse_and_seeds_repeat(shop, trained):

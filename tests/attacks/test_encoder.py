@@ -129,9 +129,8 @@ def test_what_must_not_be_believed_is_flagged(world):
     assert "differ from the stored ones" in flags["other_features"]
     assert "stochastic_encoder" in ContentPGD(Noisy(), 1)(model, data, images, THREAT).flags
     immune = LightGCN.from_data(data, embedding_dim=4)
-    result = ContentPGD(encoder, 1)(immune, data, images, THREAT)
-    assert result.objective == result.clean_objective
-    assert "no_feature_path" in result.flags
+    with pytest.raises(ConfigError, match="no item feature reaches the score of 'LightGCN'"):
+        ContentPGD(encoder, 1)(immune, data, images, THREAT)
 
 
 def test_bad_encoders_and_content_are_named(world):

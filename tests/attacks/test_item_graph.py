@@ -36,7 +36,7 @@ def test_swaps_that_the_plain_gradient_misses_are_found(swappable):
 @pytest.mark.parametrize("names", [["visual"], ["textual", "visual"]])
 def test_the_forward_pass_is_the_true_one(shop, kind, names):
     model = kind.from_data(shop, embedding_dim=8, knn_k=5).eval()
-    problem = Problem.build(model, shop, ThreatModel(names, 0.1), "boundary", 0)
+    problem = Problem.from_data(model, shop, ThreatModel(names, 0.1), "boundary", 0)
     relaxed = GraphProblem(problem, candidates=4)
     delta = problem.project(problem.random(torch.Generator().manual_seed(0)))
     value, gradient = relaxed.value_and_gradient(delta)
@@ -46,13 +46,13 @@ def test_the_forward_pass_is_the_true_one(shop, kind, names):
         assert bool(gradient[name].any())
         assert not torch.allclose(gradient[name], plain[name])
     attacked = mr.data.with_features(shop, {m: shop["item"][f"x_{m}"] + delta[m] for m in names})
-    twin = Problem.build(model, attacked, ThreatModel(names, 0.1), "boundary", 0)
+    twin = Problem.from_data(model, attacked, ThreatModel(names, 0.1), "boundary", 0)
     assert problem.value(problem.zero()) != pytest.approx(value)
     assert twin.value(twin.zero()) == pytest.approx(value, rel=1e-3)
 
 
 def test_without_a_choice_it_is_the_plain_gradient(shop, trained):
-    problem = Problem.build(trained, shop, THREAT, "boundary", 0)
+    problem = Problem.from_data(trained, shop, THREAT, "boundary", 0)
     a, b = (p.value_and_gradient(p.zero()) for p in (problem, GraphProblem(problem)))
     assert a[0] == b[0]
     assert torch.equal(a[1]["visual"], b[1]["visual"])

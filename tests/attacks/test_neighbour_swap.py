@@ -48,7 +48,7 @@ def test_it_gains_under_every_budget_and_goes_on_from_another_attack(shop, kind,
 def test_planned_moves_do_turn_the_order_of_two_cosines(shop, norm):
     model = FREEDOM.from_data(shop, embedding_dim=8, knn_k=4)
     threat = ThreatModel(["visual"], 0.1, norm=norm)
-    problem = Problem.build(model, shop, threat, "boundary", 0)
+    problem = Problem.from_data(model, shop, threat, "boundary", 0)
     delta = problem.project({"visual": 0.5 * problem.random(torch.Generator().manual_seed(0))["visual"]})["visual"]
     near = Candidates.of(problem.features["visual"] + delta, 4, 5)
     worth = torch.randn(near.cosine.shape, generator=torch.Generator().manual_seed(1))

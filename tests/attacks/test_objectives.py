@@ -8,7 +8,7 @@ from mmgraph_robust.models import Embeddings
 
 def objective(name, data, **kwargs):
     pairs = mr.data.interactions(data, "test")
-    return pairs, OBJECTIVES[name](pairs, mr.Graph.from_data(data), torch.Generator().manual_seed(0), **kwargs)
+    return pairs, OBJECTIVES[name](pairs, mr.Graph.from_data(data), **kwargs)
 
 
 def embeddings(data, seed=0):
@@ -38,7 +38,7 @@ def test_bpr_pairs_each_positive_with_an_unseen_item(tiny):
 def test_the_rival_stands_at_the_boundary(shop):
     pairs, value = objective("boundary", shop, k=5)
     e = embeddings(shop)
-    rivals = value._rivals(e.user["id"], e.item["id"])
+    rivals = value._boundary(e.user["id"], e.item["id"])
     scores = e.user["id"] @ e.item["id"].t()
     train, test = mr.data.interactions(shop, "train"), pairs
     for user, rival in zip(value.users.tolist(), rivals.tolist(), strict=True):
@@ -66,7 +66,7 @@ def test_every_objective_is_one_and_a_bare_one_has_no_value(tiny):
     for name in OBJECTIVES:
         assert isinstance(objective(name, tiny)[1], Objective)
     pairs = mr.data.interactions(tiny, "test")
-    bare = Objective(pairs, mr.Graph.from_data(tiny), torch.Generator())
+    bare = Objective(pairs, mr.Graph.from_data(tiny))
     with pytest.raises(NotImplementedError):
         bare(embeddings(tiny))
 

@@ -70,5 +70,3 @@ def test_items():
 def test_a_small_row_cannot_hide_behind_a_large_one():
     threat, radius = ThreatModel(["a"], 0.1), torch.tensor([[100.0], [1.0]])
     assert threat.excess(torch.tensor([[100.0], [1.5]]), radius) == pytest.approx(0.5)
-    # What float32 rounds away when a change is added to a large feature is no overrun.
-    assert threat.excess(torch.tensor([[100.0], [1.0001]]), radius, torch.tensor([[0.0], [1000.0]])) == 0

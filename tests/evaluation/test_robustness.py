@@ -1,8 +1,12 @@
+import json
+
 import pytest
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import PGD, Noise, ThreatModel
+from mmgraph_robust.attacks import PGD, Noise, Promote, ThreatModel, Universal, pick_items
+from mmgraph_robust.attacks.suite import SUITES
 from mmgraph_robust.evaluation import find_sensitive, graph_policies, robustness
+from mmgraph_robust.testing import weak_model
 
 
 def test_finds_the_planted_sensitive_modality(shop, trained):
@@ -45,3 +49,68 @@ def test_policies_of_models_without_an_item_graph_agree(shop, trained):
     (entry,) = result["attacks"]
     assert entry["frozen"]["metrics"] == entry["rebuilt"]["metrics"]
     assert result["worst"]["frozen"]["recall@20"] < result["clean"]["recall@20"]
+
+
+def test_a_model_that_no_feature_reaches_is_not_attacked_and_says_why(shop):
+    model = mr.models.LightGCN.from_data(shop, embedding_dim=4)
+    threat = ThreatModel(["visual"], 0.5)
+    entry = robustness(model, shop, [(PGD(steps=50), threat)], progress=False)["attacks"][0]
+    assert entry["metrics"] == mr.evaluate(model, shop)
+    assert set(entry["flags"]) == {"no_feature_path"}
+    assert entry["measure"]["recall@20"]["clean"] == entry["measure"]["recall@20"]["attacked"]
+
+
+def test_entries_carry_the_goals_measure_and_flags(shop, trained):
+    targets = pick_items(shop, 3)
+    promote = ThreatModel(["visual"], 0.3, items=targets, goal=Promote(targets))
+    attacks = [(PGD(steps=5), promote), (Universal(steps=2), ThreatModel(["visual"], 0.05))]
+    first, second = robustness(trained, shop, attacks, progress=False)["attacks"]
+    measure = first["measure"]["exposure@20"]
+    assert measure["attacked"] > measure["clean"]
+    assert first["goal"]["items"] == targets
+    assert first["flags"] == {}
+    assert "misses_planted_weakness" in second["flags"]
+    json.dumps([first, second], allow_nan=False)
+
+
+def test_contradictions_and_tricks_reach_the_entries():
+    model, data = weak_model("RoundedFeatures")
+    threat = ThreatModel(["visual", "textual"], 0.25)
+    plan = [(PGD(steps=3), threat), (Noise(), threat)]
+    first, second = robustness(model, data, plan, progress=False)["attacks"]
+    assert {"no_gradient", "zero_gradient", "gradient_mismatch", "weaker_than_noise"} <= set(first["flags"])
+    assert "weaker_than_noise" not in second["flags"]
+    quick = robustness(model, data, plan[:1], checks=False, progress=False)["attacks"][0]
+    assert set(quick["flags"]) == {"no_gradient"}
+
+
+def test_an_attack_that_leaves_traces_is_flagged(shop, trained):
+    class Careless(Noise):
+        def run(self, problem, generator, progress):
+            problem.features["visual"].mul_(1.001)
+            return super().run(problem, generator, progress)
+
+    data = mr.data.with_features(shop, {"visual": shop["item"].x_visual.clone()})
+    flags = robustness(trained, data, [(Careless(), ThreatModel(["visual"]))], progress=False)["attacks"][0]["flags"]
+    assert "changed the data" in flags["side_effects"]
+
+
+def test_the_standard_suite_is_the_default(shop, trained, monkeypatch):
+    monkeypatch.setitem(SUITES, "standard", lambda problem, surrogates: [("noise", Noise()), ("PGD", PGD(4))])
+    entries = robustness(trained, shop, progress=False)["attacks"]
+    assert [(e["attack"], e["modalities"]) for e in entries] == [
+        ("Suite", ["visual"]), ("Suite", ["textual"]), ("Suite", ["visual", "textual"]),
+    ]  # fmt: skip
+    assert [part["name"] for part in entries[0]["details"]["parts"]] == ["noise", "PGD"]
+    assert entries[0]["details"]["worst_per_user"]["recall@20"] <= entries[0]["metrics"]["recall@20"] + 1e-9
+
+
+def test_frozen_and_rebuilt_are_one_without_an_item_graph(shop, trained, monkeypatch):
+    runs = []
+    run = PGD.run
+    monkeypatch.setattr(PGD, "run", lambda *a: (runs.append(1), run(*a))[1])
+    threats = [ThreatModel(["visual"], graph=graph) for graph in ("frozen", "rebuilt")]
+    entries = robustness(trained, shop, [(PGD(2), t) for t in threats], checks=False, progress=False)["attacks"]
+    assert [e["graph"] for e in entries] == ["frozen", "rebuilt"]
+    assert entries[0]["metrics"] == entries[1]["metrics"]
+    assert len(runs) == 1

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import mmgraph_robust as mr
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.experiment import RunConfig, read_config
 
@@ -16,7 +17,7 @@ BASE = {
 def test_every_file_reads_and_describes_itself(path):
     config = read_config(path)
     assert RunConfig(config.describe()).describe() == config.describe()
-    assert config.build_attacks(["visual", "textual"]) or config.published
+    assert config.build_attacks(mr.synthetic(num_users=30, num_items=20)) or config.published
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,10 @@ def test_overrides(tmp_path):
 
 def test_modality_sets():
     config = RunConfig(BASE | {"attacks": [{"name": "PGD", "budgets": [0.1, 0.2], "scopes": ["item", "matrix"]}]})
-    assert len(config.build_attacks(["a", "b"])) == 3 * 2 * 2
-    assert len(config.build_attacks(["a"])) == 4
-    assert config.build_attacks([]) == []
+    world = {"num_users": 30, "num_items": 20}
+    assert len(config.build_attacks(mr.synthetic(**world))) == 3 * 2 * 2
+    assert len(config.build_attacks(mr.synthetic(**world, modalities={"a": 4}))) == 4
+    assert config.build_attacks(mr.synthetic(**world, modalities={})) == []
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,19 @@ def test_ragged_table_is_refused(entries):
     table = headline(entries)
     with pytest.raises(ConfigError, match="as many cells"):
         Table("t", table.columns, (("x",),), ((None,),), ((None,),))
+
+
+def test_doubtful_numbers_carry_a_mark_and_the_reason(entry):
+    doubtful = entry(kept={("PGD", "visual", 0.05): 0.9, ("Noise", "visual", 0.05): 0.99})
+    doubtful["attacks"][0]["flags"] = {"zero_gradient": "no gradient in 97 % of the items"}
+    doubtful["attacks"][1]["flags"] = {"graph_path_only": "explains, and casts no doubt"}
+    for table in (headline([doubtful]), full([doubtful])):
+        cells = [cell for row in table.rows for cell in row if "\N{DAGGER}" in cell]
+        assert cells
+        (note,) = [n for n in table.notes if n.startswith("\N{DAGGER}")]
+        assert "GRCN with defense none under PGD on visual at 5 % per item: zero_gradient, no gradient in 97 %" in note
+        assert "\N{DAGGER}" in to_html(table)
+        assert "\N{DAGGER}" in to_markdown(table)
+    noise = [c for c in headline([doubtful]).columns if c.group.startswith("Noise")]
+    place = headline([doubtful]).columns.index(noise[0])
+    assert "\N{DAGGER}" not in headline([doubtful]).rows[0][place]

@@ -1,0 +1,102 @@
+"""Under which threat models a run attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust.attacks import Goal, Hide, Promote, ThreatModel, Untargeted, modality_sets, pick_items
+from mmgraph_robust.data import modalities
+from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.experiment.schema import Strict, parse
+
+
+class GoalPlan(Strict):
+    """A goal, with target items by id or drawn from the catalogue."""
+
+    name: Literal["Untargeted", "Hide", "Promote"] = "Untargeted"
+    items: list[int] | None = None
+    count: int = 10
+    among: Literal["cold", "unpopular", "popular", "all"] = "cold"
+    users: list[int] | None = None
+    k: int = 20
+    own: bool = True
+
+    def build(self, data: HeteroData, seed: int) -> tuple[Goal, Sequence[int] | None]:
+        """The goal, and the items that the attacker may change: his targets where he owns no others."""
+        if self.name == "Untargeted":
+            return Untargeted(users=self.users, k=self.k), None
+        items = self.items or pick_items(data, self.count, self.among, seed)
+        kind = Hide if self.name == "Hide" else Promote
+        return kind(items, users=self.users, k=self.k), items if self.own else None
+
+
+class AttackPlan(Strict):
+    """Threat models of one attack: every combination of modalities, budgets, scopes, norms, graphs and goals."""
+
+    modalities: list[Literal["each", "all"]] = ["each", "all"]
+    budgets: list[float] = [0.05]
+    scopes: list[Literal["item", "matrix"]] = ["item"]
+    norm: Literal["l1", "l2", "linf"] = "l2"
+    relative: bool = True
+    items: list[int] | None = None
+    labels: Literal["train", "val", "test"] = "test"
+    graphs: list[Literal["frozen", "rebuilt"]] = ["rebuilt"]
+    goals: list[GoalPlan] = [GoalPlan()]
+    box: Literal["clean"] | dict[str, list[float]] | None = None
+    knowledge: Literal["white", "transfer", "scores", "ranks"] = "white"
+    queries: int | None = None
+
+    def check(self) -> list[ThreatModel]:
+        """Builds what can be built without data: bad values are refused before training."""
+        names = list(self.box) if isinstance(self.box, dict) and self.box else ["any"]
+        return [self._threat(names, budget, "item", "rebuilt", Untargeted(), None) for budget in self.budgets]
+
+    def threats(self, data: HeteroData, seed: int) -> list[ThreatModel]:
+        """All threat models on a data set.
+
+        Args:
+            data: The data set.
+            seed: Seed of drawn target items.
+        """
+        names = list(modalities(data))
+        for name in self.box if isinstance(self.box, dict) else ():
+            if name not in names:
+                raise ConfigError(f"attacks.box: {unknown_name('modality', name, names)}")
+        goals = [goal.build(data, seed) for goal in self.goals]
+        return [
+            self._threat(chosen, budget, scope, graph, goal, self.items if own is None else own)
+            for goal, own in goals
+            for graph in self.graphs
+            for scope in self.scopes
+            for chosen in modality_sets(names, self.modalities)
+            for budget in self.budgets
+        ]
+
+    def _threat(
+        self,
+        names: list[str],
+        budget: float,
+        scope: Literal["item", "matrix"],
+        graph: Literal["frozen", "rebuilt"],
+        goal: Goal,
+        items: Sequence[int] | None,
+    ) -> ThreatModel:
+        box: Any = self.box
+        if isinstance(box, dict):
+            box = {m: b for m, b in box.items() if m in names} or None
+        return ThreatModel(
+            names, budget, scope, self.norm, self.relative, items, self.labels, graph, goal, box, self.knowledge,
+            self.queries,
+        )  # fmt: skip
+
+
+def read_goal(values: Mapping[str, Any], data: HeteroData, seed: int) -> tuple[Goal, Sequence[int] | None]:
+    """A goal from plain values, and the items that it lets the attacker change.
+
+    Raises:
+        ConfigError: If a key or a value does not fit.
+    """
+    return parse(GoalPlan, values, "threat.goal").build(data, seed)

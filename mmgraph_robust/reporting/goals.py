@@ -1,0 +1,44 @@
+"""What attackers with target items reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from mmgraph_robust.reporting.summary import Entry, defense_order, labelled_attacks
+from mmgraph_robust.reporting.tables import Column, Table, metric_label
+
+_GOALS = {"Hide": "hide", "Promote": "promote"}
+
+
+def goal_table(entries: Sequence[Entry]) -> Table:
+    """The exposure of target items before and after each attack that promotes or hides them, averaged over seeds.
+
+    Args:
+        entries: Result entries; those of untargeted attacks have no part in it.
+    """
+    found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for entry in sorted(entries, key=lambda e: (e["dataset"], e["model"], defense_order(e["defense"]))):
+        for setting, attack in labelled_attacks(entry["attacks"]):
+            goal = attack.get("goal") or {}
+            if goal.get("name") not in _GOALS:
+                continue
+            (measure, values), *_ = attack["measure"].items()
+            aim = f"{_GOALS[goal['name']]} {len(goal['items'])} items"
+            who = "all users" if goal["users"] is None else f"{len(goal['users'])} users"
+            line = (entry["dataset"], entry["model"], entry["defense"], setting.label, aim, who, metric_label(measure))
+            found.setdefault(line, []).append((values["clean"], values["attacked"]))
+    names = ("Data set", "Model", "Defense", "Attack", "Goal", "Users", "Measure")
+    columns = [*(Column(name) for name in names), Column("Seeds", kind="value")]
+    columns += [Column("Before", kind="value"), Column("After", kind="value")]
+    cells = []
+    for key, pairs in found.items():
+        numbers = [_cell([pair[side] for pair in pairs]) for side in (0, 1)]
+        cells.append([*((text, None, None) for text in key), (str(len(pairs)), float(len(pairs)), None), *numbers])
+    note = "Exposure@K is the share of the target items that stands among the first K of a user, averaged over users."
+    return Table.from_cells("Promotion and hiding of items", columns, cells, [note] if cells else [])
+
+
+def _cell(values: Sequence[float]) -> tuple[str, float, float | None]:
+    mean, spread = fmean(values), stdev(values) if len(values) > 1 else None
+    return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}", mean, spread
