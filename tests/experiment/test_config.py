@@ -13,7 +13,11 @@ BASE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.toml")), ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for room in ("run", "published") for p in (ROOT / "configs" / room).glob("*.toml")),
+    ids=lambda p: f"{p.parent.name}/{p.name}",
+)
 def test_every_file_reads_and_describes_itself(path):
     config = read_config(path)
     assert RunConfig(config.describe()).describe() == config.describe()
