@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Imports go from later to earlier; rooms of one tier may know each other.
 TIERS = [
     {"typing", "errors", "version"}, {"utils"}, {"sparse"}, {"data"}, {"nn"}, {"models"}, {"metrics"},
-    {"attacks", "defenses"}, {"training", "evaluation", "testing"}, {"reporting"}, {"experiment"}, {"cli"},
+    {"attacks", "defenses"}, {"training", "evaluation", "testing"}, {"reporting"}, {"experiment"}, {"tuning"}, {"cli"},
 ]  # fmt: skip
 LEVEL = {room: level for level, tier in enumerate(TIERS) for room in tier}
 ROOMS = [
@@ -27,6 +27,7 @@ ROOMS = [
     "evaluation",
     "reporting",
     "testing",
+    "tuning",
 ]
 
 

@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from optuna.trial import BaseTrial
-from pydantic import Field
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust import defenses, models
@@ -23,92 +22,23 @@ from mmgraph_robust.experiment.config import (
     apply_overrides,
     read_values,
 )
-from mmgraph_robust.experiment.schema import Strict, parse
+from mmgraph_robust.experiment.schema import parse
 from mmgraph_robust.training import SEARCH_SPACE, fit
+from mmgraph_robust.tuning.settings import (
+    NSGA2,
+    PRUNERS,
+    SAMPLERS,
+    NoPruner,
+    Search,
+    Settings,
+    Wilcoxon,
+    describe_settings,
+    named,
+)
 from mmgraph_robust.tuning.space import Parameter, parameters_of
 
 Values = dict[str, Any]
 """The values of a trial by the parameters' names, such as ``models.GRCN.reg``, and its ``model`` and ``defense``."""
-
-
-class TPE(Strict):
-    """The tree-structured Parzen estimator, after so many trials at random."""
-
-    name: Literal["tpe"] = "tpe"
-    startup_trials: int = Field(default=10, ge=1)
-
-
-class NSGA2(Strict):
-    """The genetic algorithm NSGA-II, for several objectives at once."""
-
-    name: Literal["nsga2"] = "nsga2"
-    population: int = Field(default=16, ge=2)
-
-
-class Random(Strict):
-    """Independent draws, the control."""
-
-    name: Literal["random"] = "random"
-
-
-class NoPruner(Strict):
-    """No trial is ended early."""
-
-    name: Literal["none"] = "none"
-
-
-class Median(Strict):
-    """Ends a trial, later than `warmup_epochs`, whose validation curve is not among the best `percentile` per cent."""
-
-    name: Literal["median"] = "median"
-    startup_trials: int = Field(default=5, ge=0)
-    warmup_epochs: int = Field(default=10, ge=0)
-    percentile: float = Field(default=50.0, gt=0, lt=100)
-
-
-class Hyperband(Strict):
-    """Ends a trial at growing numbers of epochs unless its validation curve is among the best there."""
-
-    name: Literal["hyperband"] = "hyperband"
-    min_epochs: int = Field(default=5, ge=1)
-    reduction: int = Field(default=3, ge=2)
-
-
-class Wilcoxon(Strict):
-    """Ends a trial that the signed-rank test over the seeds done so far finds worse than the best."""
-
-    name: Literal["wilcoxon"] = "wilcoxon"
-    p: float = Field(default=0.1, gt=0, le=1)
-
-
-_SAMPLERS: dict[str, type[Strict]] = {"tpe": TPE, "nsga2": NSGA2, "random": Random}
-_PRUNERS: dict[str, type[Strict]] = {"none": NoPruner, "median": Median, "hyperband": Hyperband, "wilcoxon": Wilcoxon}
-
-
-class _Study(Strict):
-    objective: Literal["clean", "attacked", "constrained", "pareto"]
-    max_clean_loss: float = Field(default=0.02, ge=0, lt=1)
-    reference: float | Literal["undefended"] = "undefended"
-    sampler: dict[str, Any] = {"name": "tpe"}
-    pruner: dict[str, Any] = {"name": "none"}
-    seed: int = Field(default=0, ge=0)
-    trials: int = Field(default=50, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
-    hours: float | None = Field(default=None, gt=0)
-    retries: int = Field(default=2, ge=0)
-    lost_after: float = Field(default=3600.0, gt=0)
-    test_seeds: list[int] = Field(default=[1000, 1001, 1002], min_length=1)
-    test_trials: int = Field(default=1, ge=1)
-
-
-class _Search(Strict):
-    training: dict[str, Any] = {}
-    models: dict[str, dict[str, Any]] = {}
-    defenses: dict[str, dict[str, Any]] = {}
-
-
-# What may change between two calls: how long a study goes on, not what it is.
-_CIRCUMSTANCES = ("trials", "epochs", "hours", "retries", "lost_after", "test_seeds", "test_trials")
 
 
 class StudyConfig:
@@ -124,10 +54,10 @@ class StudyConfig:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         content: dict[str, Any] = copy.deepcopy(dict(values))
-        self.settings = parse(_Study, _table(content, "study"), "study")
-        search = parse(_Search, _table(content, "search"), "search")
-        self.sampler = _named(_SAMPLERS, self.settings.sampler, "study.sampler")
-        self.pruner = _named(_PRUNERS, self.settings.pruner, "study.pruner")
+        self.settings = parse(Settings, _table(content, "study"), "study")
+        search = parse(Search, _table(content, "search"), "search")
+        self.sampler = named(SAMPLERS, self.settings.sampler, "study.sampler")
+        self.pruner = named(PRUNERS, self.settings.pruner, "study.pruner")
         self._values = _with_validation_labels(content)
         self.run = RunConfig(_readable(self._values))
         self._defenses = [d for d in self.run.defenses if d.label != _UNDEFENDED]
@@ -238,13 +168,13 @@ class StudyConfig:
         """What the study is, as plain JSON values, without what may change between two calls."""
         described = {
             "run": self.run.describe(),
-            "study": _settings(self.settings, self.sampler, self.pruner),
+            "study": describe_settings(self.settings, self.sampler, self.pruner),
             "search": {p.name: p.describe() for p in self.parameters},
         }
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
 
-    def _parameters(self, search: _Search) -> Any:
+    def _parameters(self, search: Search) -> Any:
         # A setting that a component has of its own would hide the searched one.
         pinned = {k for c in (*self.run.models, *self._defenses) for k in c.training}
         hidden = sorted(pinned & set(search.training))
@@ -324,11 +254,11 @@ class StudyConfig:
 def renew(described: Mapping[str, Any]) -> dict[str, Any]:
     """What :meth:`StudyConfig.describe` returned in an older version, with today's defaults for what is new since."""
     settings = dict(described["study"])
-    sampler = _named(_SAMPLERS, settings.pop("sampler"), "study.sampler")
-    pruner = _named(_PRUNERS, settings.pop("pruner"), "study.pruner")
+    sampler = named(SAMPLERS, settings.pop("sampler"), "study.sampler")
+    pruner = named(PRUNERS, settings.pop("pruner"), "study.pruner")
     return {
         "run": RunConfig(described["run"]).describe(),
-        "study": _settings(parse(_Study, settings, "study"), sampler, pruner),
+        "study": describe_settings(parse(Settings, settings, "study"), sampler, pruner),
         "search": described["search"],
     }
 
@@ -376,18 +306,6 @@ def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"{key} expects a table (got {table!r})")
     return table
-
-
-def _settings(settings: _Study, sampler: Strict, pruner: Strict) -> dict[str, Any]:
-    kept = settings.model_dump(exclude={*_CIRCUMSTANCES, "sampler", "pruner"})
-    return kept | {"sampler": sampler.model_dump(), "pruner": pruner.model_dump()}
-
-
-def _named(known: Mapping[str, type[Strict]], values: Mapping[str, Any], where: str) -> Strict:
-    name = values.get("name")
-    if name not in known:
-        raise ConfigError(f"{where}: {unknown_name('name', name, known)}")
-    return parse(known[str(name)], values, where)
 
 
 def _entries(values: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -23,7 +23,8 @@ from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import History, fit
-from mmgraph_robust.tuning.config import Hyperband, Median, StudyConfig, Wilcoxon
+from mmgraph_robust.tuning.config import StudyConfig
+from mmgraph_robust.tuning.settings import Hyperband, Median, Wilcoxon
 
 FAILURES = (NonFiniteError, MemoryError)
 """What fails a trial and not its study."""

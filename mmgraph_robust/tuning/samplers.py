@@ -13,7 +13,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePru
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from mmgraph_robust.tuning.config import NSGA2, TPE, Hyperband, Median, StudyConfig, Wilcoxon
+from mmgraph_robust.tuning.config import StudyConfig
+from mmgraph_robust.tuning.settings import NSGA2, TPE, Hyperband, Median, Wilcoxon
 
 
 class TrialSampler(BaseSampler):

@@ -97,3 +97,30 @@ def test_bad_input_gives_one_clear_line(folder, tmp_path, damage, names):
     assert "Traceback" not in done.output
     for name in names:
         assert name in lines[0]
+
+
+def test_tune_show_and_test(tmp_path):
+    config = tmp_path / "study.toml"
+    config.write_text(
+        'name = "toy"\n[data]\nformat = "synthetic"\nnum_users = 60\nnum_items = 40\n[training]\nmax_epochs = 1\n'
+        '[[models]]\nname = "VBPR"\nembedding_dim = 4\n[study]\nobjective = "clean"\ntest_seeds = [9]\n'
+    )
+    out = tmp_path / "study"
+    assert "there is no study" in call("tune", config, "--out", out, "--show").output
+    done = call("tune", config, "--trials", "2", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "2 complete" in done.output
+    assert (out / "study.html").exists()
+    (best,) = (out / "best").glob("toy-trial1.toml")
+    run = call("run", best, "--out", tmp_path / "run")
+    assert run.exit_code == 0, run.output
+    done = call("tune", config, "--trials", "2", "--out", out, "--test")
+    assert done.exit_code == 0, done.output
+    assert "defaults" in done.output
+    again = call("tune", config, "--out", out, "--test")
+    assert again.exit_code == 2
+    assert "was read for this study already" in again.output
+    assert call("tune", config, "--out", out, "--test-again").exit_code == 0
+    changed = call("tune", config, "--out", out, "--set", "training.max_epochs=2")
+    assert changed.exit_code == 2
+    assert "run.training.max_epochs: 1 there, 2 here" in changed.output

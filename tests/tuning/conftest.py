@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,6 @@ import pytest
 
 from mmgraph_robust.tuning import StudyConfig, open_study
 
-FOLDER = Path(__file__).resolve().parent
 TOY = {
     "name": "toy",
     "data": {"format": "synthetic", "num_users": 60, "num_items": 40, "modalities": {"visual": 6, "textual": 5}},
@@ -65,7 +65,8 @@ def postgres():
     if None in programs.values():
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     # The server refuses to run as root, and must be able to reach its folder as whom it runs.
-    prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    user = _user() if os.geteuid() == 0 else None
+    prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"] if user else []
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,8 +78,8 @@ def postgres():
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=300)
 
     try:
-        if prefix:
-            shutil.chown(folder, "postgres", "postgres")
+        if user:
+            os.chown(folder, user.pw_uid, user.pw_gid)
         run("initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-locale")
         run("pg_ctl", "-D", str(folder / "data"), "-w", "-t", "200", "-l", str(folder / "log"), "-o", options, "start")
         try:
@@ -88,6 +89,13 @@ def postgres():
             run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _user():
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
 
 
 def _program(name):

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import optuna
@@ -5,7 +6,9 @@ import pytest
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.tuning import StudyConfig, read_study
-from mmgraph_robust.tuning.config import Hyperband, renew
+from mmgraph_robust.tuning.config import renew
+from mmgraph_robust.tuning.settings import Hyperband
+from mmgraph_robust.utils import Categorical, Float
 
 from .conftest import TOY, change
 
@@ -164,3 +167,17 @@ def test_files(tmp_path):
     assert read_study(path, ["study.trials=7"]).settings.trials == 7
     with pytest.raises(ConfigError, match=r"c\.toml: study: unknown key 'trails'; did you mean 'trials'"):
         read_study(path, ["study.trails=7"])
+
+
+def test_the_file_that_the_documentation_shows(tmp_path):
+    (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "tuning.md").read_text(), re.S)
+    path = tmp_path / "c.toml"
+    path.write_text(
+        'name = "t"\n[data]\nformat = "synthetic"\n[[models]]\nname = "GRCN"\n[[attacks]]\nname = "PGD"\n'
+        '[[defenses]]\nname = "ModalityBalancing"\nsensitive = "auto"\n' + shown
+    )
+    config = read_study(path)
+    searched = {p.name: p.domain for p in config.parameters}
+    assert searched["training.learning_rate"] == Float(5e-4, 1e-2, log=True)
+    assert "models.GRCN.num_layers" not in searched
+    assert searched["defenses.ModalityBalancing.unit"] == Categorical(["rms", "absolute"])

@@ -1,8 +1,10 @@
 import json
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 from mmgraph_robust.errors import CheckpointError, ConfigError
@@ -47,6 +49,22 @@ def test_what_cannot_be_opened_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="cannot open the storage") as error:
         open_storage("postgresql://me:secret@127.0.0.1:9/studies")
     assert "secret" not in str(error.value)
+
+
+def test_a_heart_that_stops_is_noticed(postgres):
+    """A worker of another machine, whose process cannot be looked up."""
+    again = []
+    storage = open_storage(postgres, lambda study, trial: again.append(trial.number), heartbeat=1, grace=2)
+    study = optuna.create_study(study_name="heart", storage=storage)
+    dead, alive = study.ask(), study.ask()
+    storage.record_heartbeat(dead._trial_id)
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        storage.record_heartbeat(alive._trial_id)
+        time.sleep(0.2)
+    study.optimize(lambda trial: 0.0, n_trials=1)
+    assert again == [dead.number]
+    assert [t.state.name for t in study.trials] == ["FAIL", "RUNNING", "COMPLETE"]
 
 
 @pytest.mark.parametrize("ending", ["db", "journal"])
