@@ -45,10 +45,15 @@ def open_study(config: StudyConfig, storage: str | BaseStorage, create: bool = T
             study_name=config.name, storage=storage, directions=["maximize"] * len(config.objectives),
             sampler=TrialSampler(config), pruner=make_pruner(config), load_if_exists=True,
         )  # fmt: skip
-        if study.metric_names is None:
-            study.set_metric_names(list(config.objectives))
     described = config.describe()
+    # Trials first: whoever begins the study beside us says whose it is before there is one.
+    has_trials = bool(study.get_trials(deepcopy=False))
     if "config" not in study.user_attrs:
+        if has_trials or len(study.directions) != len(config.objectives):
+            raise ConfigError(f"the study '{config.name}' in the storage is none of this library: choose another name")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(config.objectives))
         study.set_user_attr("schema", _SCHEMA)
         study.set_user_attr("config", described)
     check_same(study, described)

@@ -126,7 +126,7 @@ class _Crew:
         self._running: dict[BaseProcess, Connection] = {}
         self._workers = workers
         self._deaths = 0
-        self._reason = ""
+        self._reason = "the workers were asked to end"
 
     def run(self) -> str:
         """Runs the workers to their end; whoever is killed is replaced."""

@@ -49,9 +49,13 @@ def test_another_schema_is_refused(toy, storage):
 
 
 def test_a_study_that_is_not_ours_is_refused(toy, storage):
-    optuna.create_study(study_name="toy", storage=storage, direction="minimize")
-    with pytest.raises((ConfigError, ValueError)):
+    study = optuna.create_study(study_name="toy", storage=storage, direction="maximize")
+    with pytest.raises(ConfigError, match="is none of this library"):
         open_study(toy(study={"objective": "pareto"}), storage)
+    study.add_trial(create_trial(value=0.5))
+    with pytest.raises(ConfigError, match="is none of this library"):
+        open_study(toy(), storage)
+    assert study.user_attrs == {}
 
 
 def test_values_that_all_workers_share(begin):
