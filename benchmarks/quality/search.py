@@ -2,7 +2,7 @@
 
 All candidates are trained for a few epochs; the best of each learning rate goes on to the end, since a small rate looks
 worse early than it is; the better of these is what is reported. Every backbone gets the same number of candidates and
-the same epochs.
+the same epochs, but for those that spaces.toml gives fewer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust import evaluate, fit, load_model, models, read_mmrec, save_model
+from mmgraph_robust import __version__, evaluate, fit, load_model, models, read_mmrec, save_model
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.config import tomllib
 from mmgraph_robust.experiment.provenance import provenance
@@ -72,12 +72,12 @@ class Trainer:
         """Validation value, epochs and seconds of one training; a longer one goes on from a shorter one."""
         training = {**spaces()["training"], **settings["training"], "max_epochs": max_epochs}
         own = {key: value for key, value in training.items() if key != "max_epochs"}
-        key = hash_json([model, settings["model"], own, seed, data_hash(self.data)])[:16]
+        victim = getattr(models, model).from_data(self.data, **settings["model"], seed=seed)
+        key = hash_json([model, victim.config, __version__, own, seed, data_hash(self.data)])[:16]
         path = self.work / f"{model}-{key}-{max_epochs}"
         if path.with_suffix(".json").exists():
             done: dict[str, Any] = read_json(path.with_suffix(".json"))
             return done
-        victim = getattr(models, model).from_data(self.data, **settings["model"], seed=seed)
         history = fit(
             victim, self.data, seed=seed, checkpoint=self.work / f"{model}-{key}.pt", checkpoint_every=21,
             progress=self.progress, **training,
@@ -92,6 +92,7 @@ class Trainer:
             "best_epoch": history.best_epoch,
             "stopped_early": history.stopped_early,
             "seconds": history.seconds,
+            "provenance": provenance(self.data, "cpu"),
         }
         write_json(path.with_suffix(".json"), record)
         return record

@@ -41,17 +41,17 @@ class EdgeLists:
 
     def attend(self, query: Tensor, x: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Dot-product attention over a target's edges, and its weights."""
-        message = x[source]
-        weight = softmax((query[target] * message).sum(-1), target, num_nodes=query.size(0))
+        message = x.index_select(0, source)
+        weight = softmax((query.index_select(0, target) * message).sum(-1), target, num_nodes=query.size(0))
         return scatter(weight.view(-1, 1) * message, target, dim=0, dim_size=query.size(0)), weight
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over neighbours."""
-        return scatter(x[self.source], self.target, dim=0, dim_size=self.size, reduce="mean")
+        return scatter(x.index_select(0, self.source), self.target, dim=0, dim_size=self.size, reduce="mean")
 
     def weighted(self, x: Tensor, weight: Tensor) -> Tensor:
         """The weighted sum over neighbours."""
-        return scatter(weight.view(-1, 1) * x[self.source], self.target, dim=0, dim_size=self.size)
+        return scatter(weight.view(-1, 1) * x.index_select(0, self.source), self.target, dim=0, dim_size=self.size)
 
 
 def mmgcn_loss(model: MMGCN, features: Features, edges: EdgeLists, batch: Batch) -> Tensor:
@@ -82,7 +82,7 @@ def grcn_loss(model: GRCN, features: Features, edges: EdgeLists, batch: Batch) -
         message, weight = edges.attend(x, x, edges.source, edges.target)
         content[name] = x + message
         affinities.append(weight)
-    confidence = model.confidence[edges.source]
+    confidence = model.confidence.index_select(0, edges.source)
     weight = torch.stack([a * confidence[:, m] for m, a in enumerate(affinities)]).amax(0).relu()
     x = F.normalize(model.id)
     layers = [x]

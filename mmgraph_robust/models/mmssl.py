@@ -81,8 +81,8 @@ class MMSSL(Recommender):
     search_space: ClassVar[Mapping[str, Domain]] = {
         "embedding_dim": Categorical([32, 64, 128]),
         "num_layers": Int(1, 3),
-        "id_rate": Float(0.0, 1.0),
-        "feature_rate": Float(0.0, 1.0),
+        "id_rate": Float(0.01, 1.0),
+        "feature_rate": Float(0.01, 1.0),
         "dropout": Float(0.0, 0.5),
         "temperature": Float(0.05, 1.0, log=True),
         "contrast": Float(1e-4, 1e-1, log=True),

@@ -34,6 +34,8 @@ class Adjacency:
         self.structure = structure
         self.value = value
         self._transpose: Adjacency | None = None
+        # Values that were changed in place since must not be met in the transpose as they were.
+        self._version: int | None = None
 
     @classmethod
     def from_edge_index(
@@ -148,10 +150,11 @@ class Adjacency:
 
     def t(self) -> Adjacency:
         """The transpose; it shares this matrix's arrays, and its own transpose is this matrix."""
-        if self._transpose is not None:
+        if self._transpose is not None and self._version == _version(self.value):
             return self._transpose
         twin = Adjacency(self.structure.t(), None if self.value is None else self.value[self.permutation])
-        twin._transpose = self
+        twin._transpose, twin._version = self, _version(twin.value)
+        self._version = _version(self.value)
         # Learned values reordered where gradients are off must not be met again where they are on.
         if self.value is None or not self.value.requires_grad:
             self._transpose = twin
@@ -238,14 +241,16 @@ class Adjacency:
             raise ConfigError(f"'how' expects 'sym', 'row', 'col' or 'gcn' (got '{how}')")
         if how == "gcn" and self.num_rows != self.num_cols:
             raise DataError(f"normalisation 'gcn' expects a square matrix (got {self})")
-        value = self.values(torch.float32 if self.value is None else self.value.dtype)
+        dtype = torch.float32 if self.value is None else self.value.dtype
+        # Sums of many halves lose digits.
+        value = self.values(torch.promote_types(dtype, torch.float32))
         row_sum = value.new_zeros(self.num_rows).index_add(0, self.row, value)
         if how == "row":
-            return self.with_value(value * _power(row_sum, -1.0)[self.row])
+            return self.with_value((value * _power(row_sum, -1.0)[self.row]).to(dtype))
         col_sum = row_sum if how == "gcn" else value.new_zeros(self.num_cols).index_add(0, self.col, value)
         if how == "col":
-            return self.with_value(value * _power(col_sum, -1.0)[self.col])
-        return self.with_value(value * _power(row_sum, -0.5)[self.row] * _power(col_sum, -0.5)[self.col])
+            return self.with_value((value * _power(col_sum, -1.0)[self.col]).to(dtype))
+        return self.with_value((value * _power(row_sum, -0.5)[self.row] * _power(col_sum, -0.5)[self.col]).to(dtype))
 
     def to(self, device: torch.device | str) -> Adjacency:
         """The same matrix on another device (itself where it is there already)."""
@@ -292,6 +297,10 @@ def _triplets(matrix: Any) -> tuple[int, int, Tensor, Tensor, Tensor | None]:
 
 def _kind(value: Any) -> str:
     return f"a tensor of layout {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _version(value: Tensor | None) -> int | None:
+    return None if value is None or value.is_inference() else value._version
 
 
 def _power(total: Tensor, exponent: float) -> Tensor:

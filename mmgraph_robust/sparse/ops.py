@@ -226,8 +226,8 @@ def edge_softmax(adj: Adjacency, logits: Tensor, *, engine: str | None = None) -
         - **output:** that of `logits`
     """
     _check_edges("logits", logits, adj, columns=True)
-    result: Tensor = _EdgeSoftmax.apply(adj, logits, engine)
-    return result
+    result: Tensor = _EdgeSoftmax.apply(adj, logits.to(torch.promote_types(logits.dtype, torch.float32)), engine)
+    return result.to(logits.dtype)
 
 
 def attention_product(adj: Adjacency, logits: Tensor, x: Tensor, *, engine: str | None = None) -> tuple[Tensor, Tensor]:

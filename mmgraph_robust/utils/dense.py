@@ -13,8 +13,9 @@ from mmgraph_robust.typing import WITH_ONEDNN
 def matmul(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right``, differentiable twice, by oneDNN where that is float32 on the CPU.
 
-    On processors that are not Intel's, the library that torch calls for matrix products (MKL) leaves their widest
-    instructions unused; oneDNN, which comes with torch as well, uses them, and takes a half to a third of the time.
+    On AMD's processors the library that torch calls for matrix products (MKL) leaves their widest instructions unused;
+    oneDNN, which comes with torch as well, uses them, and took a half to a third of the time where it was measured.
+    torch.func's transforms do not know it: use ``@`` inside them.
 
     Args:
         left: ``[n, k]``

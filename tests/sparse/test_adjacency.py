@@ -205,3 +205,11 @@ def test_unknown_normalisation():
 
 def test_repr():
     assert repr(Adjacency.from_edge_index(torch.tensor([[0], [1]]))) == "Adjacency(1 x 2, num_edges=1)"
+
+
+def test_values_changed_in_place_reach_the_transpose():
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 1, 1]]), values=torch.tensor([1.0, 2.0, 3.0]))
+    assert adj.t() is adj.t()
+    assert adj.t().t() is adj
+    adj.value.mul_(2)
+    assert torch.equal(adj.t().to_dense(), adj.to_dense().t())

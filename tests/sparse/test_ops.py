@@ -143,3 +143,12 @@ def test_empty_graph_and_half_precision(adj):
 def test_bad_input_names_the_argument(adj, call, named):
     with pytest.raises(DataError, match=named):
         call(adj)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_long_rows_of_halves_are_added_up_in_float32(dtype):
+    size = 70_000
+    adj = Adjacency.from_edge_index(torch.stack([torch.zeros(size, dtype=torch.long), torch.arange(size)]))
+    assert float(edge_softmax(adj, torch.zeros(size, dtype=dtype)).float().sum()) == pytest.approx(1, rel=1e-2)
+    mean = adj.with_value(torch.ones(size, dtype=dtype)).normalize("row").values()
+    assert float(mean.sum()) == pytest.approx(1, rel=1e-2)

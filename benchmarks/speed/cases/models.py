@@ -68,7 +68,7 @@ def step_cases(settings: Settings) -> list[Case]:
             build=partial(_training, kind, settings),
             contestants=contestants,
             # Losses of the very first step, and of equal parameters.
-            tolerance=1e-3,
+            tolerance=1e-4,
         )
         cases.append(case)
     return cases
@@ -100,6 +100,12 @@ def _training(kind: str, settings: Settings) -> Training:
     }
     dims = {name: x.size(1) for name, x in features.items()}
     model: Recommender = getattr(models, kind)(adj.num_rows, adj.num_cols, dims).to(settings.device)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # From its own start every model scores near zero, and all losses are log 2, whatever was computed.
+            if name in ("id", "user_id", "item_id"):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
     graph = Graph(adj)
     if model.knn_k is not None:
         graph = graph.with_item_graphs(model.item_graphs(features, graph))
@@ -112,6 +118,7 @@ def _own(first: bool, trainable: bool, training: Training) -> Run:
     model = copy.deepcopy(training.model)
     if trainable:
         model = type(model)(**{**model.config, "trainable_features": True}).to(model.device)
+        model.load_state_dict(training.model.state_dict(), strict=False)
     generator = torch.Generator().manual_seed(0)
 
     def graph(previous: Graph | None) -> Graph:
@@ -179,10 +186,12 @@ def _contestants(reference: Contestant, *more: Contestant) -> tuple[Contestant, 
 
 _CONTESTANTS: dict[str, tuple[Contestant, ...]] = {
     "FREEDOM": (
-        Contestant("COO, all items projected, trainable features", partial(_public_freedom, True), most_repeats=5),
-        Contestant("COO, all items projected, frozen features", partial(_public_freedom, False), most_repeats=5),
+        Contestant("COO, all items projected", partial(_public_freedom, False), most_repeats=5),
         Contestant("ours", partial(_own, False, False), role="ours"),
-        Contestant("ours, trainable features", partial(_own, False, True), role="engine"),
+    ),
+    "FREEDOM, trainable features": (
+        Contestant("COO, all items projected", partial(_public_freedom, True), most_repeats=5),
+        Contestant("ours", partial(_own, False, True), role="ours"),
     ),
     "MMGCN": _contestants(Contestant("gather and scatter", partial(_public, public.mmgcn_loss), most_repeats=3)),
     "GRCN": _contestants(Contestant("gather and scatter", partial(_public, public.grcn_loss), most_repeats=3)),
