@@ -28,6 +28,11 @@ class TorchSparseEngine(Engine):
         """CSR times dense."""
         import torch_sparse  # noqa: F401  registers the operator
 
+        if x.numel() == 0:
+            # Its kernel divides by the number of columns, which ends the process.
+            return x.new_zeros(adj.num_rows, x.size(1))
         rowptr, col = adj.long_pointers
-        result: Tensor = torch.ops.torch_sparse.spmm_sum(None, rowptr, col, value, None, None, x.contiguous())
+        # Detached, since it asks for more arrays wherever an input requires gradients.
+        value, x = value.detach(), x.detach().contiguous()
+        result: Tensor = torch.ops.torch_sparse.spmm_sum(None, rowptr, col, value, None, None, x)
         return result
