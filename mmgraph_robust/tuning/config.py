@@ -58,6 +58,8 @@ class StudyConfig:
         search = parse(Search, _table(content, "search"), "search")
         self.sampler = named(SAMPLERS, self.settings.sampler, "study.sampler")
         self.pruner = named(PRUNERS, self.settings.pruner, "study.pruner")
+        # A study attacks with what it names; the suite that reports fall back to is too slow for every trial.
+        content.setdefault("attacks", [])
         self._values = _with_validation_labels(content)
         self.run = RunConfig(_readable(self._values))
         self._defenses = [d for d in self.run.defenses if d.label != _UNDEFENDED]

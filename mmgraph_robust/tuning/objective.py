@@ -15,7 +15,7 @@ from optuna.trial import Trial
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust import defenses, models
-from mmgraph_robust.data import Graph, modalities
+from mmgraph_robust.data import Graph
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.evaluation import find_sensitive, robustness
@@ -232,7 +232,7 @@ class Objective:
 def _measure(model: Recommender, data: HeteroData, run: RunConfig, seed: int, attacked: bool) -> dict[str, Any]:
     """The metric on the validation split, clean and under the attack that hurts most."""
     metric = run.evaluation.metric
-    attacks = run.build_attacks(modalities(data)) if attacked else []
+    attacks = run.build_attacks(data) if attacked else []
     result = robustness(model, data, attacks, split="val", k=[cutoff_of(metric)], seed=seed, progress=False)
     worst = min((entry["metrics"][metric] for entry in result["attacks"]), default=None)
     return {"clean": result["clean"]["metrics"][metric], "attacked": worst}

@@ -6,7 +6,6 @@ import torch
 from optuna.trial import TrialState
 
 import mmgraph_robust as mr
-from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.evaluation import robustness
 from mmgraph_robust.tuning import Objective, Workbench
@@ -30,7 +29,7 @@ def by_hand(config, trial, seed):
     component = wanted.models[0]
     model = getattr(mr.models, component.name).from_data(data, **component.arguments, seed=seed)
     history = mr.fit(model, data, seed=seed, progress=False, **wanted.training)
-    attacks = wanted.build_attacks(modalities(data))
+    attacks = wanted.build_attacks(data)
     measured = robustness(model, data, attacks, split="val", k=[20], seed=seed, progress=False)
     worst = min((a["metrics"]["recall@20"] for a in measured["attacks"]), default=None)
     return measured["clean"]["metrics"]["recall@20"], worst, history
