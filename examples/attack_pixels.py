@@ -92,8 +92,8 @@ def main() -> None:
     print(f"recall@20 clean: {recall(data):.3f}")
     attack = mr.attacks.ContentPGD(encoder, steps=arguments.steps, batch_size=64)
     for step in (1, 2, 4, 8):
-        threat = mr.attacks.ThreatModel(["visual"], step / 255, norm="linf", relative=False)
-        result = attack(model, data, images, threat, box=(0.0, 1.0))
+        threat = mr.attacks.ThreatModel(["visual"], step / 255, norm="linf", relative=False, box={"visual": (0.0, 1.0)})
+        result = attack(model, data, images, threat)
         noisy = (images + step / 255 * torch.randn(images.shape).sign()).clamp(0, 1)
         with torch.no_grad():
             noise = mr.data.with_features(data, {"visual": encoder(noisy)})

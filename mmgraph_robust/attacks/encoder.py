@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -89,7 +89,6 @@ class ContentPGD:
         content: Tensor,
         threat: ThreatModel,
         *,
-        box: tuple[float, float] | None = None,
         seed: int = 0,
         progress: bool = False,
     ) -> ContentResult:
@@ -99,32 +98,34 @@ class ContentPGD:
             model: The victim.
             data: The clean data.
             content: ``[num_items, ...]`` floating point content, such as images in 0 to 1 or token embeddings.
-            threat: What is allowed; its one modality is the encoder's, and its budget per item is one of the content:
-                ``ThreatModel(["visual"], 8 / 255, norm="linf", relative=False)``.
-            box: The smallest and largest valid entry of the content.
+            threat: What is allowed; its one modality is the encoder's, and budget and box are those of the content:
+                ``ThreatModel(["visual"], 8 / 255, norm="linf", relative=False, box={"visual": (0, 1)})``.
             seed: Seed of the objective's randomness.
             progress: Whether to show a progress bar.
 
         Raises:
-            ConfigError: If the threat or the encoder does not fit.
+            ConfigError: If the threat or the encoder does not fit, or the box excludes clean content.
             DataError: If the content does not fit the items, or the encoder's output the modality.
-            BudgetError: If the box excludes the clean content, or the budget was overrun.
+            BudgetError: If the budget was overrun.
             NonFiniteError: If content, features or gradients are not finite.
         """
         started = time.perf_counter()
-        modality = _check(data, content, threat, box)
+        modality = _check(data, content, threat)
+        flat = content.flatten(1)
+        bounds = threat.bounds({modality: flat}).get(modality)
+        # What follows is told of features, which the box is not meant for.
+        threat = replace(threat, box=None)
         with frozen(self.encoder), frozen(model):
             clean = self._encode(content, features_of(data)[modality])
             flags = self._flags(content, clean, features_of(data)[modality])
             base = with_features(data, {modality: clean})
             problem = GraphProblem(Problem.from_data(model, base, threat, self.objective, seed), steps=self.steps)
             items = problem.allowed.flatten().nonzero().flatten().cpu()
-            best, clean_value = self._search(problem, content, clean, items, box, flags, progress)
+            best, clean_value = self._search(problem, content, clean, items, bounds, flags, progress)
             perturbed = content.clone()
             perturbed[items] = best
             encoded = self._encode(perturbed, clean)
             value = problem.value({modality: (encoded - clean).to(model.device)})
-        flat = content.flatten(1)
         change = perturbed.flatten(1).double() - flat.double()
         if threat.excess(change, threat.radii({modality: flat})[modality]) > _TOLERANCE:
             raise BudgetError(f"'{type(self).__name__}' overran the budget of modality '{modality}'")
@@ -141,7 +142,7 @@ class ContentPGD:
         content: Tensor,
         clean: Tensor,
         items: Tensor,
-        box: tuple[float, float] | None,
+        bounds: tuple[float, float] | None,
         flags: dict[str, str],
         progress: bool,
     ) -> tuple[Tensor, float]:
@@ -165,7 +166,7 @@ class ContentPGD:
                 start = content[items[where]]
                 wanted = self._pull_back(current[where], gradient[where])
                 moved += int(wanted.flatten(1).any(1).sum())
-                current[where] = self._step(problem.threat, modality, start, current[where], wanted, size, box)
+                current[where] = self._step(problem.threat, modality, start, current[where], wanted, size, bounds)
                 features[items[where]] = self._features(current[where]).to(features)
             seen = int(gradient.any(1).sum())
             if step == 0 and moved < seen:
@@ -189,15 +190,15 @@ class ContentPGD:
         current: Tensor,
         gradient: Tensor,
         size: float,
-        box: tuple[float, float] | None,
+        bounds: tuple[float, float] | None,
     ) -> Tensor:
         clean = start.flatten(1)
         radius = threat.radii({modality: clean})[modality]
         moved = current.flatten(1) + size * radius * threat.steepest(gradient.flatten(1))
         result = threat.apply(clean, threat.project(moved - clean, radius), radius)
-        if box is not None:
+        if bounds is not None:
             # Every entry moves towards the clean one, which lies inside: the budget still holds.
-            result = result.clamp(*box)
+            result = result.clamp(*bounds)
         return result.view_as(start)
 
     def _pull_back(self, content: Tensor, gradient: Tensor) -> Tensor:
@@ -253,7 +254,7 @@ class ContentPGD:
         return flags
 
 
-def _check(data: HeteroData, content: Tensor, threat: ThreatModel, box: tuple[float, float] | None) -> str:
+def _check(data: HeteroData, content: Tensor, threat: ThreatModel) -> str:
     if len(threat.modalities) != 1 or threat.scope != "item":
         raise ConfigError(
             "an attack through an encoder expects a threat with its one modality and scope='item' "
@@ -270,11 +271,6 @@ def _check(data: HeteroData, content: Tensor, threat: ThreatModel, box: tuple[fl
         )
     if not bool(torch.isfinite(content).all()):
         raise NonFiniteError("'content' holds NaN or infinite numbers")
-    if box is not None and (float(content.min()) < box[0] or float(content.max()) > box[1]):
-        raise BudgetError(
-            f"the box from {box[0]} to {box[1]} excludes clean content (from {float(content.min()):g} to "
-            f"{float(content.max()):g}): scale the content, or give its own range"
-        )
     return modality
 
 

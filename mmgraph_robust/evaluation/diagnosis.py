@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust.attacks import PGD, Attack, GraphProblem, Problem, ThreatModel
+from mmgraph_robust.attacks import PGD, Attack, GraphProblem, MinimalBudget, Problem, ThreatModel, Untargeted
 from mmgraph_robust.attacks.base import untouched
 from mmgraph_robust.attacks.problem import frozen, graph_under
 from mmgraph_robust.data.graph import Graph
@@ -29,6 +29,7 @@ def diagnose(
     data: HeteroData,
     *,
     attack: Attack | None = None,
+    minimal: MinimalBudget | None = None,
     budget: float = 0.05,
     k: int = 20,
     split: Literal["val", "test"] = "test",
@@ -42,7 +43,9 @@ def diagnose(
         data: The clean data.
         attack: The attack (default: twenty steps of :class:`~mmgraph_robust.attacks.PGD`; for a model that only an
             item graph connects to the features, hand in :class:`~mmgraph_robust.attacks.GraphRelaxation`).
-        budget: Its budget, relative and per item.
+        minimal: Searches the smallest budgets that drop a hit, up to ten times `budget`; off by default, since it costs
+            some attacks for each set of modalities.
+        budget: The attack's budget, relative and per item.
         k: Length of the lists.
         split: The split to evaluate on; the attacker knows its positives.
         groups: Number of groups of users by activity and of items by popularity.
@@ -53,7 +56,8 @@ def diagnose(
 
         - ``clean``: ``recall`` and score ``margins`` by channel.
         - ``attacks``: for each set of modalities the same, with ``flip_rate`` (see :func:`flip_rate`), ``flags``, and
-          who is hit: ``users`` and ``items``, see :func:`hit_groups`.
+          who is hit: ``users`` and ``items``, see :func:`hit_groups`; with `minimal`, ``minimal_budgets``, see
+          :func:`summarize_budgets` (:obj:`None` where there is no hit).
         - ``sensitive``: what :func:`~mmgraph_robust.evaluation.find_sensitive` returns, from these attacks.
         - ``gradients``: see :func:`gradient_health`.
         - ``carries``: see :func:`modality_shares`.
@@ -81,6 +85,10 @@ def diagnose(
                 "flags": outcome.flags,
             }
         )
+        if minimal is not None and not immune:
+            wide = ThreatModel(names, 10 * budget, labels=split, goal=Untargeted(k=k))
+            budgets = minimal(model, data, wide, seed=seed).details["budget"]
+            entries[-1]["minimal_budgets"] = summarize_budgets(budgets) if budgets.numel() else None
     alone = {e["modalities"][0]: (e["recall"], e["margins"]) for e in entries if len(e["modalities"]) == 1}
     objective = attack.objective_for(ThreatModel(sets[-1])) if sets else attack.objective
     return {

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import ContentPGD, ContentResult, ThreatModel
-from mmgraph_robust.errors import BudgetError, ConfigError, DataError, NonFiniteError
+from mmgraph_robust.errors import ConfigError, DataError, NonFiniteError
 from mmgraph_robust.models import FREEDOM, LightGCN
 
 THREAT = ThreatModel(["visual"], 0.03, norm="linf", relative=False)
@@ -48,7 +50,8 @@ def recall(model, data):
 def test_the_budget_is_in_pixels_and_the_attack_beats_noise(world):
     model, data, images, encoder = world
     before = images.clone()
-    result = ContentPGD(encoder, steps=10, batch_size=16)(model, data, images, THREAT, box=(0.0, 1.0))
+    boxed = replace(THREAT, box={"visual": (0.0, 1.0)})
+    result = ContentPGD(encoder, steps=10, batch_size=16)(model, data, images, boxed)
     assert isinstance(result, ContentResult)
     assert encoder.most == 16
     assert encoder.training
@@ -148,8 +151,8 @@ def test_bad_encoders_and_content_are_named(world):
         def forward(self, images):
             return super().forward(images) + (images - images).flatten(1).sum(1, keepdim=True).abs().sqrt()
 
-    def attack(encoder=encoder, images=images, threat=THREAT, **kwargs):
-        ContentPGD(encoder, 1)(model, data, images, threat, **kwargs)
+    def attack(encoder=encoder, images=images, threat=THREAT):
+        ContentPGD(encoder, 1)(model, data, images, threat)
 
     with pytest.raises(DataError, match=r"shape \[64, 12\], those of the data \(got \[64, 5\]\)"):
         attack(Small(5))
@@ -166,8 +169,8 @@ def test_bad_encoders_and_content_are_named(world):
         attack(images=(images * 255).byte())
     with pytest.raises(NonFiniteError, match="'content'"):
         attack(images=images / 0)
-    with pytest.raises(BudgetError, match="excludes clean content"):
-        attack(box=(0.2, 1.0))
+    with pytest.raises(ConfigError, match=r"'box' of modality 'visual' is \[0.2, 1\]"):
+        attack(threat=replace(THREAT, box={"visual": (0.2, 1.0)}))
     for threat in (ThreatModel(["visual", "textual"]), ThreatModel(["visual"], scope="matrix")):
         with pytest.raises(ConfigError, match="its one modality and scope='item'"):
             attack(threat=threat)

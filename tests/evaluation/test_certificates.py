@@ -12,7 +12,7 @@ from mmgraph_robust.evaluation import Certificate, Evaluator, certificates, cert
 from mmgraph_robust.models import FREEDOM, GRCN, VBPR, Embeddings, LightGCN
 
 K = 10
-BUDGETS = [(norm, scope) for norm in ("l2", "linf") for scope in ("item", "matrix")]
+BUDGETS = [(norm, scope) for norm in ("l2", "linf", "l1") for scope in ("item", "matrix")]
 
 
 def recall(model, data):
@@ -69,7 +69,8 @@ def worst_case(model, data, threat, user, item, scale):
     embeddings = embed(model, data).detach()
     u, i = (z.double() for z in embeddings.concatenated())
     w = model.projection[name].detach().double() @ embeddings.user[name][user].double()
-    direction = w.sign() if threat.norm == "linf" else w / w.norm()
+    largest = torch.nn.functional.one_hot(w.abs().argmax(), w.numel()) * w.sign()
+    direction = {"linf": w.sign(), "l2": w / w.norm(), "l1": largest}[threat.norm]
     size = threat.radii({name: x.float()})[name].double().flatten().expand(80) * scale
     if threat.scope == "item" or threat.norm == "linf":
         move = size.clone()
@@ -81,12 +82,13 @@ def worst_case(model, data, threat, user, item, scale):
     gap[item] = math.inf
     near, rivals = gap.clamp(min=0).topk(K, largest=False)
     pulls = torch.linspace(0, float(near.max()), 4001, dtype=torch.double)
-    costs = pulls.square() + (near - pulls[:, None]).clamp(min=0).square().sum(1)
-    pull = pulls[costs.argmin()]
+    moves = torch.cat([pulls[:, None], (near - pulls[:, None]).clamp(min=0)], 1)
+    order = {"l2": 2.0, "l1": 1.0}[threat.norm]
+    pull = pulls[moves.norm(order, dim=1).argmin()]
     move = torch.zeros(80, dtype=torch.double)
     move[item] = -pull
     move[rivals] = (near - pull).clamp(min=0)
-    return {name: (x + move[:, None] * size[0] / move.norm() * direction).float()}
+    return {name: (x + move[:, None] * size[0] / move.norm(order) * direction).float()}
 
 
 @pytest.mark.parametrize(("norm", "scope"), BUDGETS)

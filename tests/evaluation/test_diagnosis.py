@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import PGD, SingleStep, ThreatModel
+from mmgraph_robust.attacks import PGD, MinimalBudget, SingleStep, ThreatModel
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.evaluation import (
     Evaluator,
@@ -29,7 +29,7 @@ def attacked(shop, trained):
 
 
 def test_the_whole_diagnosis_names_the_planted_modality(shop, trained):
-    found = diagnose(trained, shop, attack=PGD(steps=10), split="val")
+    found = diagnose(trained, shop, attack=PGD(steps=10), minimal=MinimalBudget(4, 4, 2), split="val")
     json.dumps(found, allow_nan=False)
     assert [entry["modalities"] for entry in found["attacks"]] == [["visual"], ["textual"], ["visual", "textual"]]
     assert found["sensitive"] == find_sensitive(trained, shop, attack=PGD(steps=10))
@@ -37,6 +37,9 @@ def test_the_whole_diagnosis_names_the_planted_modality(shop, trained):
     assert found["clean"]["recall"] == mr.evaluate(trained, shop, "val")["recall@20"]
     visual, textual, joint = (entry["recall"] for entry in found["attacks"])
     assert joint <= visual < textual
+    median = [entry["minimal_budgets"]["quantiles"]["0.5"] for entry in found["attacks"]]
+    assert median[2] <= 1.2 * median[0]
+    assert median[0] < (median[1] or math.inf)
     assert 0 < found["attacks"][0]["flip_rate"] < 1
     assert set(found["carries"]) == set(found["gradients"]) == {"visual", "textual"}
     single = diagnose(trained, shop, attack=SingleStep(), split="val")

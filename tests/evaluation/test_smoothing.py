@@ -97,6 +97,7 @@ def test_distance_counts_what_every_budget_allows(shop, trained):
     assert distance("item", items=[3, 4]) == pytest.approx(float(x[3:5].norm()) / unit, rel=1e-5)
     assert distance("matrix", "linf") == pytest.approx(distance("matrix"), rel=1e-5)
     assert distance("item", "linf") == pytest.approx(distance("item"), rel=1e-5)
+    assert distance("item", "l1", relative=False) == pytest.approx(distance("item", relative=False), rel=1e-5)
     assert distance("item", relative=False) == pytest.approx(math.sqrt(80) / unit, rel=1e-5)
     both = ThreatModel(["visual", "textual"], 0.01, "matrix")
     joint = smoothed_recall(trained, shop, both, sigma=0.5, samples=2).distance
