@@ -24,7 +24,7 @@ from mmgraph_robust.utils import child_generator, chunks
 _ROUNDING = 2e-6
 # By which part an attack's change may overrun its budget before it is refused.
 _EXCESS = 2e-5
-_BLOCK_ELEMENTS = 1 << 22
+_BLOCK_ELEMENTS = 1 << 21
 
 
 @dataclass(frozen=True)
