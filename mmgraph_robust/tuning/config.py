@@ -13,6 +13,7 @@ from optuna.trial import BaseTrial
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust import defenses, models
+from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
 from mmgraph_robust.experiment.config import (
     GIVEN_TO_FIT,
@@ -154,17 +155,22 @@ class StudyConfig:
         return RunConfig(result)
 
     def check_data(self, data: HeteroData) -> None:
-        """Builds every model at the ends of every range: before hours of search, not in the midst of them.
+        """Builds every model and sets up every defense at the ends of every range: before hours of search, not in them.
 
         Raises:
-            ConfigError: If a model cannot be built so.
+            ConfigError: If a model cannot be built so, or not be defended so.
         """
-        for where, run in self._extremes():
-            component = run.models[0]
+        # Any modality stands for the sensitive one, which is not known yet.
+        sensitive = {m.label: next(iter(modalities(data)), "") for m in self.run.models}
+        for where, run in self._extremes(sensitive):
+            model, plugged = run.models[0], run.defenses[0]
             try:
-                getattr(models, component.name).from_data(data, **component.arguments)
+                built = getattr(models, model.name).from_data(data, **model.arguments)
+                if plugged.name != "none":
+                    getattr(defenses, plugged.name)(**plugged.arguments).setup(built, data, built.graph(data))
             except MMGraphError as error:
-                raise type(error)(f"{where}: {error}") from None
+                under = "" if plugged.name == "none" else f", with the defense '{plugged.label}'"
+                raise type(error)(f"{where}{under}: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """What the study is, as plain JSON values, without what may change between two calls."""
@@ -207,17 +213,18 @@ class StudyConfig:
         chosen = {("training",), ("models", values["model"]), ("defenses", values["defense"])}
         return [p for p in self.parameters if p.section in chosen]
 
-    def _extremes(self) -> Any:
+    def _extremes(self, sensitive: Mapping[str, str] | None = None) -> Any:
         for model in self.run.models:
             for defense in self._defenses:
                 values = self.defaults(model.label, defense.label)
                 for parameter in self._active(values):
                     for end in parameter.domain.ends:
-                        yield f"search.{parameter.name} = {end!r}", self._try(values | {parameter.name: end}, parameter)
+                        changed = values | {parameter.name: end}
+                        yield f"search.{parameter.name} = {end!r}", self._try(changed, parameter, sensitive)
 
-    def _try(self, values: Values, parameter: Parameter) -> RunConfig:
+    def _try(self, values: Values, parameter: Parameter, sensitive: Mapping[str, str] | None) -> RunConfig:
         try:
-            return self.run_config(values)
+            return self.run_config(values, sensitive)
         except MMGraphError as error:
             raise ConfigError(f"search.{parameter.name}: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import multiprocessing
 import signal
 import threading
@@ -138,31 +139,31 @@ class Worker:
         return None
 
     def _run_trial(self, objective: Objective) -> int | None:
+        returned = False
+
         def run(trial: Trial) -> float | tuple[float, ...]:
+            nonlocal returned
             self._number = trial.number
             self._claim = Claim(trial)
             self._begin.release()
-            return objective(trial)
+            try:
+                value = objective(trial)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                value = math.nan
+            returned = True
+            return value
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
                 self._study.optimize(run, n_trials=1, catch=FAILURES, gc_after_trial=True)
-            except (ValueError, AssertionError, optuna.exceptions.UpdateFinishedTrialError):
+            except (ValueError, AssertionError):
                 # Optuna's answers to a trial that is finished already: the others took this worker for dead.
-                if self._number is None or not self._taken_away(self._number):
+                if not returned or self._number is None or not self._trial(self._number).state.is_finished():
                     raise
+                _LOG.warning("trial %d was taken for lost meanwhile: what came of it does not count", self._number)
                 return None
         return self._number
-
-    def _taken_away(self, number: int) -> bool:
-        trial = self._trial(number)
-        later = self._study.get_trials(deepcopy=False)
-        replaced = any(number in t.system_attrs.get("retry_history", []) for t in later)
-        if trial.state == TrialState.FAIL and replaced:
-            _LOG.warning("trial %d was given to another worker meanwhile: what this one found does not count", number)
-            return True
-        return False
 
     def _put_back(self) -> None:
         if self._number is None:

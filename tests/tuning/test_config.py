@@ -73,6 +73,17 @@ def test_a_range_that_a_model_does_not_take_is_said_before_the_first_trial(toy):
         config.check_data(config.run.build_data())
 
 
+def test_a_range_that_a_defense_does_not_take_is_said_before_the_first_trial(toy):
+    config = toy(
+        models=[{"name": "GRCN", "embedding_dim": 8}], defenses=[{"name": "ModalityBalancing", "sensitive": "auto"}],
+        search={"models": {"GRCN": {"fusion": {"choices": ["concat", "id"]}}}},
+    )  # fmt: skip
+    with pytest.raises(
+        ConfigError, match=r"GRCN\.fusion = 'id', with the defense 'ModalityBalancing': .*no score channel"
+    ):
+        config.check_data(config.run.build_data())
+
+
 def test_wilcoxon_may_prune_before_the_last_of_enough_seeds(toy):
     toy(seeds=[0, 1, 2, 3, 4], study={"pruner": {"name": "wilcoxon"}})
     with pytest.raises(ConfigError, match="4 seeds"):

@@ -2,6 +2,7 @@ import json
 import shutil
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -81,6 +82,6 @@ def test_an_old_study_of_ours_opens_and_goes_on(tmp_path, ending):
 
 
 def test_the_old_database_is_of_an_optuna_that_is_named():
-    with sqlite3.connect(DATA / "study-1.db") as database:
+    with closing(sqlite3.connect(DATA / "study-1.db")) as database:
         (version,) = database.execute("select library_version from version_info").fetchone()
     assert version == "5.0.0"

@@ -88,20 +88,32 @@ def test_sigterm_puts_the_trial_back(start):
     assert [t.state for t in study.trials[1:]] == [TrialState.COMPLETE] * 4
 
 
-def test_a_trial_that_was_given_away_does_not_count(start, caplog):
-    study, worker, _ = start(study={"trials": 2})
+@pytest.mark.parametrize("reports", [False, True])
+def test_a_trial_that_was_taken_for_lost_does_not_count(start, caplog, reports):
+    study, worker, told = start(study={"trials": 2})
 
     def objective(trial):
         value = value_of(trial)
         if trial.number == 0:
             study.tell(0, state=TrialState.FAIL)
-            study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={"retry_history": [0]}))
+            if reports:
+                trial.set_user_attr("clean", 0.5)
         return value
 
     with caplog.at_level(logging.WARNING):
         worker.run(objective)
-    assert "given to another worker" in caplog.text
-    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert "taken for lost" in caplog.text
+    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE"]
+    assert len(told) == 1
+
+
+def test_a_value_error_of_ones_own_is_a_bug(start):
+    def objective(trial):
+        raise ValueError("on purpose")
+
+    _, worker, _ = start()
+    with pytest.raises(ValueError, match="on purpose"):
+        worker.run(objective)
 
 
 def test_a_storage_that_fails_is_said(start, monkeypatch):
