@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.item_graph import GraphProblem
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.problem import Problem, frozen
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import with_features
