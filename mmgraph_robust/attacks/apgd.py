@@ -35,7 +35,7 @@ class APGD(Attack):
     Source: the equations of the paper; the norm of a step is that of the threat model, per item or over the matrix.
     """
 
-    def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "boundary") -> None:
+    def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "ndcg") -> None:
         check_counts(self, steps=steps, restarts=restarts)
         self.steps = steps
         self.restarts = restarts

@@ -67,7 +67,7 @@ class Attack:
     as they were, also after an error.
     """
 
-    objective: str = "boundary"
+    objective: str = "ndcg"
     kind: ClassVar[Kind] = "iterated"
     """What it needs of the victim: gradients (``"iterated"``, ``"single"``), answers (``"black box"``) or nothing."""
     configurable: ClassVar[bool] = True

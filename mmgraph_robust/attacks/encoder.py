@@ -69,7 +69,7 @@ class ContentPGD:
         encoder: torch.nn.Module,
         steps: int = 20,
         step_size: float | None = None,
-        objective: str = "boundary",
+        objective: str = "ndcg",
         batch_size: int = 64,
     ) -> None:
         for name, value in (("steps", steps), ("batch_size", batch_size)):

@@ -28,7 +28,7 @@ class PGD(Attack):
     """
 
     def __init__(
-        self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "boundary"
+        self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "ndcg"
     ) -> None:
         check_counts(self, steps=steps, restarts=restarts)
         if step_size is not None and not step_size > 0:

@@ -50,14 +50,14 @@ def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
     other = "matrix" if problem.threat.scope == "item" else "item"
     parts: list[Part] = [
         ("noise", Noise()),
-        ("single step", SingleStep()),
+        ("single step", SingleStep("ndcg")),
         (f"single step by {other}", SingleStep("margin", normalise=other)),  # type: ignore[arg-type]
-        ("APGD boundary", APGD(40)),
-        ("APGD NDCG", APGD(30, objective="ndcg")),
+        ("APGD NDCG", APGD(60)),
+        ("APGD boundary", APGD(40, objective="boundary")),
         ("APGD margin", APGD(15, objective="margin")),
-        ("PGD", PGD(20)),
-        ("square", Square(100)),
-        ("SPSA", SPSA(90)),
+        ("PGD NDCG", PGD(20)),
+        ("square", Square(150)),
+        ("SPSA", SPSA(135)),
     ]
     if rebuilt_modalities(problem):
         parts += [("item graph", GraphRelaxation(25)), ("neighbours", NeighbourSwap(10, start=GraphRelaxation(15)))]

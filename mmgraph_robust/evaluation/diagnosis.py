@@ -194,7 +194,7 @@ def gradient_health(
     model: Recommender,
     data: HeteroData,
     *,
-    objective: str = "boundary",
+    objective: str = "ndcg",
     split: Literal["train", "val", "test"] = "test",
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
