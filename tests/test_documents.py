@@ -40,7 +40,11 @@ def test_own_model(capsys):
 
 
 def test_how_to_read_robustness(capsys):
-    (block,) = code("docs/robustness.md")
+    threat, block = code("docs/robustness.md")
+    exec(threat, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert "recall@20" in first
+    assert "exposure@20" in second
     exec(block, {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["Noise", "PGD", "GraphRelaxation", "NeighbourSwap"]

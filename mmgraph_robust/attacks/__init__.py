@@ -19,6 +19,7 @@ from mmgraph_robust.attacks.suite import Suite, suite
 from mmgraph_robust.attacks.threat import ThreatModel, expand, modality_sets
 from mmgraph_robust.attacks.transfer import Transfer
 from mmgraph_robust.attacks.universal import Universal
+from mmgraph_robust.attacks.worst import attack_worst
 
 __all__ = [
     "APGD",
@@ -47,6 +48,7 @@ __all__ = [
     "Transfer",
     "Universal",
     "Untargeted",
+    "attack_worst",
     "expand",
     "modality_sets",
     "pick_items",

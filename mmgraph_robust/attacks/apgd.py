@@ -35,7 +35,7 @@ class APGD(Attack):
     Source: the equations of the paper; the norm of a step is that of the threat model, per item or over the matrix.
     """
 
-    def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "boundary") -> None:
+    def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "ndcg") -> None:
         check_counts(self, steps=steps, restarts=restarts)
         self.steps = steps
         self.restarts = restarts
@@ -48,12 +48,13 @@ class APGD(Attack):
         with bar:
             for restart in range(self.restarts):
                 start = problem.zero() if restart == 0 else problem.project(problem.random(generator))
-                found, value = self._ascend(problem, start, bar)
+                found = self._ascend(problem, start, bar)
+                value = problem.value(found, exact=True)
                 if value > best_value:
                     best, best_value = found, value
         return best
 
-    def _ascend(self, problem: Problem, delta: Features, bar: tqdm[None]) -> tuple[Features, float]:
+    def _ascend(self, problem: Problem, delta: Features, bar: tqdm[None]) -> Features:
         marks = _checkpoints(self.steps)
         size, before, rises, since = 2.0, delta, 0, 0
         value, gradient = problem.value_and_gradient(delta)
@@ -84,7 +85,7 @@ class APGD(Attack):
                 else:
                     size_then = size
                 best_then, rises, since = best_value, 0, 0
-        return best, best_value
+        return best
 
 
 def _checkpoints(steps: int) -> set[int]:

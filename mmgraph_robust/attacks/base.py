@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust.attacks.problem import Problem, frozen, immunity, seen_by
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.attacks.victim import frozen, immunity, seen_by
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions, with_features
@@ -66,7 +67,7 @@ class Attack:
     as they were, also after an error.
     """
 
-    objective: str = "boundary"
+    objective: str = "ndcg"
     kind: ClassVar[Kind] = "iterated"
     """What it needs of the victim: gradients (``"iterated"``, ``"single"``), answers (``"black box"``) or nothing."""
     configurable: ClassVar[bool] = True

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.item_graph import GraphProblem
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.problem import Problem, frozen
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import with_features
@@ -68,7 +69,7 @@ class ContentPGD:
         encoder: torch.nn.Module,
         steps: int = 20,
         step_size: float | None = None,
-        objective: str = "boundary",
+        objective: str = "ndcg",
         batch_size: int = 64,
     ) -> None:
         for name, value in (("steps", steps), ("batch_size", batch_size)):

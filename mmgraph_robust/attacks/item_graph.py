@@ -122,7 +122,7 @@ class GraphRelaxation(Attack):
         steps: int = 20,
         restarts: int = 1,
         step_size: float | None = None,
-        objective: str = "boundary",
+        objective: str = "ndcg",
         candidates: int = 10,
         temperature: tuple[float, float] = (1.0, 0.1),
     ) -> None:

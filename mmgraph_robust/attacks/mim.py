@@ -34,7 +34,7 @@ class MIM(PGD):
         decay: float = 1.0,
         restarts: int = 1,
         step_size: float | None = None,
-        objective: str = "boundary",
+        objective: str = "ndcg",
     ) -> None:
         super().__init__(steps, restarts, step_size, objective)
         if not 0 <= decay < float("inf"):

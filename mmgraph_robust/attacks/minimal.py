@@ -32,7 +32,7 @@ class MinimalBudget(Attack):
         objective: What is maximised, one of :data:`OBJECTIVES`.
     """
 
-    def __init__(self, rounds: int = 6, steps: int = 15, scales: int = 4, objective: str = "boundary") -> None:
+    def __init__(self, rounds: int = 6, steps: int = 15, scales: int = 4, objective: str = "ndcg") -> None:
         check_counts(self, rounds=rounds, steps=steps, scales=scales)
         self.rounds = rounds
         self.steps = steps

@@ -129,4 +129,7 @@ def _project_l1(rows: Tensor, radius: Tensor) -> Tensor:
     rank = torch.arange(1, rows.size(1) + 1, dtype=torch.double, device=rows.device)
     last = (ordered * rank > surplus).sum(1, keepdim=True).clamp(min=1)
     threshold = surplus.gather(1, last - 1) / last
-    return (rows.sign() * (magnitude - threshold.clamp(min=0)).clamp(min=0)).to(rows.dtype)
+    kept = (magnitude - threshold.clamp(min=0)).clamp(min=0)
+    # The difference of large numbers misses a tiny radius.
+    kept = kept * (radius.double() / kept.sum(1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)).clamp(max=1)
+    return (rows.sign() * kept).to(rows.dtype)

@@ -28,7 +28,7 @@ class PGD(Attack):
     """
 
     def __init__(
-        self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "boundary"
+        self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "ndcg"
     ) -> None:
         check_counts(self, steps=steps, restarts=restarts)
         if step_size is not None and not step_size > 0:
@@ -48,19 +48,23 @@ class PGD(Attack):
         with bar:
             for restart in range(self.restarts):
                 delta = problem.zero() if restart == 0 else problem.project(problem.random(generator))
-                memory = problem.zero()
-                for _ in range(self.steps):
-                    value, gradient = problem.value_and_gradient(delta)
-                    if value > best_value:
-                        best, best_value = delta, value
-                    memory = self.direction(problem, gradient, memory)
-                    step = problem.steepest(memory)
-                    delta = problem.project({m: d + size * step[m] for m, d in delta.items()})
-                    bar.update()
-                value = problem.value(delta)
+                found = self._ascend(problem, delta, size, bar)
+                value = problem.value(found, exact=True)
                 if value > best_value:
-                    best, best_value = delta, value
+                    best, best_value = found, value
         return best
+
+    def _ascend(self, problem: Problem, delta: Features, size: float, bar: tqdm[None]) -> Features:
+        best, best_value, memory = delta, -float("inf"), problem.zero()
+        for _ in range(self.steps):
+            value, gradient = problem.value_and_gradient(delta)
+            if value > best_value:
+                best, best_value = delta, value
+            memory = self.direction(problem, gradient, memory)
+            step = problem.steepest(memory)
+            delta = problem.project({m: d + size * step[m] for m, d in delta.items()})
+            bar.update()
+        return delta if problem.value(delta) > best_value else best
 
     def direction(self, problem: Problem, gradient: Features, memory: Features) -> Features:
         """Where the next step goes: the gradient.

@@ -12,8 +12,9 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.attacks import norms
 from mmgraph_robust.attacks.item_graph import GraphRelaxation, rebuilt_modalities
 from mmgraph_robust.attacks.pgd import PGD
-from mmgraph_robust.attacks.problem import Problem, frozen, same
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.attacks.victim import frozen, same
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import child_generator
@@ -51,7 +52,7 @@ def gradient_imbalance(problem: Problem) -> str | None:
 
 def gradient_mismatch(problem: Problem) -> str | None:
     """Finite differences against the gradient, modality by modality, over four distances; one has to agree."""
-    if problem.draws > 1:
+    if problem.stochastic:
         return None
     problem = problem.with_objective("margin")
     value, gradient = problem.value_and_gradient(problem.zero())
@@ -98,7 +99,7 @@ def ignored_modality(problem: Problem) -> str | None:
 
 def _unmoved(problem: Problem) -> list[str]:
     hidden = problem.model.feature_path == "graph" and problem.threat.graph == "frozen"
-    if problem.draws > 1 or hidden:
+    if problem.stochastic or hidden:
         return []
     clean = problem.embeddings(problem.zero()).concatenated()
     result = []

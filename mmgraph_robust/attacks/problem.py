@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,18 +12,17 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.attacks.goals import Untargeted
 from mmgraph_robust.attacks.objectives import OBJECTIVES, Objective, RankObjective
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.attacks.victim import graph_under, immunity, same, seen_by
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions
 from mmgraph_robust.errors import BudgetError, ConfigError, DataError, NonFiniteError
 from mmgraph_robust.metrics import rank_items
 from mmgraph_robust.models import Embeddings, Recommender
-from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import child_generator
 
 _DRAWS = 8
-_SAME = 1e-4
 
 
 class Problem:
@@ -63,7 +60,7 @@ class Problem:
         self.radii = threat.radii(features)
         self.allowed = threat.allowed(graph.num_items, graph.device)
         self.bounds = threat.bounds(features)
-        self.draws = 1
+        self.stochastic = False
         self.notes: dict[str, str] = {}
         """What the search found that a reader must know, by name."""
         self.details: dict[str, Any] = {}
@@ -75,7 +72,7 @@ class Problem:
 
     @classmethod
     def from_data(
-        cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str = "boundary", seed: int = 0
+        cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str = "ndcg", seed: int = 0
     ) -> Problem:
         """The search space on a data set, with everything checked.
 
@@ -282,10 +279,10 @@ class Problem:
         """What a reader must know of the model and of what the search met."""
         flags = {}
         model = type(self.model).__name__
-        if self.draws > 1:
+        if self.stochastic:
             flags["stochastic"] = (
-                f"two forward passes of '{model}' on the same features differ: the attack averaged over {self.draws} "
-                "draws, and every figure is one draw"
+                f"two forward passes of '{model}' on the same features differ: attacks with gradients average over "
+                f"{_DRAWS} draws, and every figure is one draw"
             )
         if self.model.feature_path == "graph":
             flags["graph_path_only"] = (
@@ -301,57 +298,11 @@ class Problem:
     def settle(self) -> Embeddings:
         """Embeddings on the clean features, after finding out whether the forward pass is random."""
         first, second = self.embeddings(self.zero()), self.embeddings(self.zero())
-        self.draws = 1 if same(first, second) else _DRAWS
+        self.stochastic = not same(first, second)
         return first
 
-
-def graph_under(model: Recommender, data: HeteroData, threat: ThreatModel) -> Graph:
-    """The compiled graph of clean data, without the item graphs that follow the features under a threat model."""
-    graph = model.graph(data)
-    # That of a modality that nobody attacks is the same in both policies.
-    kept = [m for m in graph.item_graphs if threat.graph == "frozen" or m not in threat.modalities]
-    return graph.with_item_graphs({m: graph.item_graphs[m] for m in kept})
-
-
-def immunity(model: Recommender) -> str:
-    """Why a model without a feature path cannot be attacked."""
-    return (
-        f"no item feature reaches the score of '{type(model).__name__}': that it does not change is no robustness of a "
-        "multi-modal model"
-    )
-
-
-def seen_by(graph: Graph, threat: ThreatModel) -> Adjacency:
-    """The interactions whose items are not recommended again; none where training positives themselves are judged."""
-    if threat.labels != "train":
-        return graph.interactions
-    empty = torch.zeros(2, 0, dtype=torch.long, device=graph.device)
-    return Adjacency.from_edge_index(empty, num_rows=graph.num_users, num_cols=graph.num_items)
-
-
-def same(first: Embeddings, second: Embeddings) -> bool:
-    """Whether two sets of embeddings agree but for rounding."""
-    pairs = zip(first.concatenated(), second.concatenated(), strict=True)
-    return all(bool((a - b).abs().max() <= _SAME * a.abs().max().clamp(min=1e-30)) for a, b in pairs)
-
-
-@contextmanager
-def frozen(model: torch.nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode without parameter gradients, whatever happens restored to what it was.
-
-    A forward pass that draws random numbers draws them from `seed`, and the process's own are left as they were.
-    """
-    modes = {module: module.training for module in model.modules()}
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval()
-    for parameter in flags:
-        parameter.requires_grad_(False)
-    try:
-        with torch.random.fork_rng({p.device for p in flags if p.device.type == "cuda"}):
-            torch.manual_seed(child_generator(seed, "attack", "forward").initial_seed())
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
+    @property
+    def draws(self) -> int:
+        """How many forward passes a value or gradient is the mean of."""
+        # Who pays for every answer gets no more for one.
+        return _DRAWS if self.stochastic and self.threat.knowledge == "white" else 1

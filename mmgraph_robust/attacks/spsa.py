@@ -42,7 +42,7 @@ class SPSA(Attack):
         samples: int = 4,
         sigma: float = 0.5,
         directions: Literal["signs", "normal"] = "signs",
-        objective: str = "boundary",
+        objective: str = "ndcg",
     ) -> None:
         check_counts(self, queries=queries, samples=samples)
         if not 0 < sigma < float("inf"):

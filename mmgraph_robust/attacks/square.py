@@ -36,7 +36,7 @@ class Square(Attack):
 
     kind: ClassVar[Kind] = "black box"
 
-    def __init__(self, queries: int = 300, share: float = 0.5, objective: str = "boundary") -> None:
+    def __init__(self, queries: int = 300, share: float = 0.5, objective: str = "ndcg") -> None:
         check_counts(self, queries=queries)
         if not 0 < share <= 1:
             raise ConfigError(f"'Square' expects share above 0 and at most 1 (got {share})")

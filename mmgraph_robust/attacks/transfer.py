@@ -10,8 +10,9 @@ import torch
 from mmgraph_robust.attacks.apgd import APGD
 from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import OBJECTIVES
-from mmgraph_robust.attacks.problem import Problem, frozen
+from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
+from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features

@@ -27,7 +27,7 @@ class Universal(Attack):
         objective: What is maximised, one of :data:`OBJECTIVES`.
     """
 
-    def __init__(self, steps: int = 30, step_size: float | None = None, objective: str = "boundary") -> None:
+    def __init__(self, steps: int = 30, step_size: float | None = None, objective: str = "ndcg") -> None:
         check_counts(self, steps=steps)
         self.steps = steps
         self.step_size = step_size

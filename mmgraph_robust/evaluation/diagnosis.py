@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import PGD, Attack, GraphProblem, MinimalBudget, Problem, ThreatModel, Untargeted
 from mmgraph_robust.attacks.base import untouched
-from mmgraph_robust.attacks.problem import frozen, graph_under
+from mmgraph_robust.attacks.victim import frozen, graph_under
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import NegativeSampler
 from mmgraph_robust.data.schema import features as features_of
@@ -194,7 +194,7 @@ def gradient_health(
     model: Recommender,
     data: HeteroData,
     *,
-    objective: str = "boundary",
+    objective: str = "ndcg",
     split: Literal["train", "val", "test"] = "test",
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:

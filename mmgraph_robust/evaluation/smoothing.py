@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks import ThreatModel
-from mmgraph_robust.attacks.problem import graph_under
+from mmgraph_robust.attacks.victim import graph_under
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.evaluation.certificates import certified_recall
 from mmgraph_robust.evaluation.ranking import Evaluator

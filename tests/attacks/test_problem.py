@@ -3,7 +3,7 @@ import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Attack, Noise, Problem, ThreatModel
-from mmgraph_robust.attacks.problem import frozen
+from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.testing import weak_model
 
@@ -92,9 +92,9 @@ def test_a_random_forward_pass_is_averaged_over(shop):
         assert problem.draws == 8
         single, mean = [], []
         for _ in range(12):
-            problem.draws = 1
+            problem.stochastic = False
             single.append(problem.value_and_gradient(problem.zero())[1]["visual"])
-            problem.draws = 8
+            problem.stochastic = True
             mean.append(problem.value_and_gradient(problem.zero())[1]["visual"] / 8)
     assert torch.stack(mean).std(0).mean() < 0.6 * torch.stack(single).std(0).mean()
 

@@ -106,6 +106,17 @@ def test_a_killed_suite_goes_on_to_the_same_numbers(shop, trained, fast, tmp_pat
                 suite(fast, folder=tmp_path, surrogates=surrogates)(trained, shop, one, seed=seed)
 
 
+def test_a_random_model_too_goes_on_to_the_same_numbers(fast, tmp_path):
+    model, data = weak_model("NoisyFeatures")
+    threat = ThreatModel(["visual"], 0.1)
+    whole = suite(fast)(model, data, threat)
+    suite(fast, folder=tmp_path)(model, data, threat)
+    sorted(tmp_path.iterdir())[0].unlink()
+    resumed = suite(fast, folder=tmp_path)(model, data, threat)
+    assert torch.equal(resumed.details["values"], whole.details["values"])
+    assert torch.equal(resumed.delta["visual"], whole.delta["visual"])
+
+
 def test_parts_that_know_too_much_are_left_out_and_queries_are_shared(shop, trained):
     threat = ThreatModel(["visual"], 0.1, knowledge="scores", queries=40)
     result = suite("standard")(trained, shop, threat)
@@ -119,3 +130,15 @@ def test_by_name(shop):
     assert suite().describe() == {"name": "Suite", "suite": "standard", "surrogates": 0}
     with pytest.raises(ConfigError, match="did you mean 'standard'"):
         suite("standart")
+
+
+def test_a_rebuilt_item_graph_is_attacked_through(swappable):
+    model, data = swappable
+    result = suite("standard")(model, data, ThreatModel(["visual"], 0.05))
+    parts = {part["name"]: part["recall@20"] for part in result.details["parts"]}
+    assert parts["APGD boundary"] == result.before["recall@20"]
+    assert min(parts["item graph"], parts["neighbours"]) == result.after["recall@20"] < parts["APGD boundary"]
+    assert "no_gradient" not in result.flags
+    frozen = suite("standard")(model, data, ThreatModel(["visual"], 0.05, graph="frozen"))
+    assert "item graph" not in {part["name"] for part in frozen.details["parts"]}
+    assert {"graph_path_only", "no_gradient"} <= set(frozen.flags)

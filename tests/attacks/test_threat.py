@@ -1,15 +1,17 @@
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgraph_robust.attacks import ThreatModel
+from mmgraph_robust.attacks import Promote, ThreatModel
 from mmgraph_robust.errors import BudgetError, ConfigError
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 100), st.sampled_from(["item", "matrix"]), st.sampled_from(["l2", "linf"]), st.floats(0, 3),
+    st.integers(0, 100), st.sampled_from(["item", "matrix"]), st.sampled_from(["l1", "l2", "linf"]), st.floats(0, 3),
     st.booleans(),
 )  # fmt: skip
 def test_projection_is_inside_and_idempotent(seed, scope, norm, budget, relative):
@@ -22,7 +24,8 @@ def test_projection_is_inside_and_idempotent(seed, scope, norm, budget, relative
     assert torch.allclose(threat.project(once, radius), once, atol=1e-6)
     assert threat.excess(threat.steepest(delta) * radius, radius) <= 1e-6
     size = {("l2", "item"): once.norm(dim=1), ("l2", "matrix"): once.norm(), ("linf", "item"): once.abs().amax(1),
-            ("linf", "matrix"): once.abs().max()}[norm, scope]  # fmt: skip
+            ("linf", "matrix"): once.abs().max(), ("l1", "item"): once.abs().sum(1),
+            ("l1", "matrix"): once.abs().sum()}[norm, scope]  # fmt: skip
     assert bool((size <= radius.flatten() * (1 + 1e-5) + 1e-7).all())
 
 
@@ -52,6 +55,15 @@ def test_bad_budgets(budget):
         ({"modalities": ["a"], "scope": "row"}, "'scope'"),
         ({"modalities": ["a"], "norm": "l3"}, "'norm'"),
         ({"modalities": ["a"], "labels": "all"}, "'labels'"),
+        ({"modalities": ["a"], "graph": "melted"}, "'graph'"),
+        ({"modalities": ["a"], "goal": "promote"}, "'goal' expects Untargeted"),
+        ({"modalities": ["a"], "knowledge": "grey"}, "'knowledge'"),
+        ({"modalities": ["a"], "knowledge": "scores", "queries": 0}, "'queries' expects"),
+        ({"modalities": ["a"], "queries": 5}, "bounds knowledge"),
+        ({"modalities": ["a"], "box": (0.0, 1.0)}, "'box' expects"),
+        ({"modalities": ["a"], "box": {"b": (0.0, 1.0)}}, "unknown attacked modality 'b'"),
+        ({"modalities": ["a"], "box": {"a": (1.0, 0.0)}}, "low <= high"),
+        ({"modalities": ["a"], "box": {"a": (float("nan"), 1.0)}}, "low <= high"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -70,3 +82,12 @@ def test_items():
 def test_a_small_row_cannot_hide_behind_a_large_one():
     threat, radius = ThreatModel(["a"], 0.1), torch.tensor([[100.0], [1.0]])
     assert threat.excess(torch.tensor([[100.0], [1.5]]), radius) == pytest.approx(0.5)
+
+
+def test_everything_is_described_in_plain_values():
+    threat = ThreatModel(["a"], box={"a": (0, 1)}, knowledge="ranks", queries=7, goal=Promote([3], k=5))
+    described = json.loads(json.dumps(threat.describe()))
+    assert described["box"] == {"a": [0.0, 1.0]}
+    assert described["goal"] == {"name": "Promote", "users": None, "k": 5, "items": [3]}
+    assert (described["knowledge"], described["queries"]) == ("ranks", 7)
+    assert ThreatModel(["a"], norm="l1").radii({"a": torch.tensor([[3.0, -4.0]])})["a"].item() == pytest.approx(0.35)
