@@ -3,6 +3,9 @@ all items projected in every step, dense item graphs. Each takes one of our mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +17,8 @@ from mmgraph_robust.models import FREEDOM, GRCN, LATTICE, MMGCN, Embeddings
 from mmgraph_robust.models.embeddings import sum_tensors
 from mmgraph_robust.nn import bpr_loss
 from mmgraph_robust.typing import Features
+
+Collection: TypeAlias = Literal["array", "set"]
 
 
 class EdgeLists:
@@ -119,12 +124,21 @@ def lattice_loss(model: LATTICE, features: Features, edges: EdgeLists, similar: 
     return model.loss(Embeddings({"id": user}, {"id": item}), batch, features)
 
 
-def loop_metrics(lists: list[list[int]], relevant: list[list[int]], k: int) -> Tensor:
-    """Recall and NDCG at every cut-off up to `k`, averaged over users, in Python loops: ``[2, k]``."""
+def loop_metrics(lists: Tensor, relevant: Sequence[Tensor], k: int, kind: Collection) -> Tensor:
+    """Recall and NDCG at every cut-off up to `k`, averaged over users, in Python loops: ``[2, k]``.
+
+    The items of a user's list are sought one by one among her relevant ones, which a usual toolbox keeps as an array
+    of NumPy (``"array"``) and a careful programmer as a set of numbers (``"set"``).
+    """
     recall, ndcg = [0.0] * k, [0.0] * k
     discount = [1 / torch.tensor(place + 2.0).log2().item() for place in range(k)]
-    for items, truth in zip(lists, relevant, strict=True):
-        wanted, hit, gain, ideal = set(truth), 0, 0.0, 0.0
+    if kind == "array":
+        truths: list[Any] = [truth.numpy() for truth in relevant]
+        rows: list[Any] = list(lists.cpu().numpy())
+    else:
+        truths, rows = [set(truth.tolist()) for truth in relevant], lists.tolist()
+    for items, wanted in zip(rows, truths, strict=True):
+        hit, gain, ideal = 0, 0.0, 0.0
         for place in range(k):
             if items[place] in wanted:
                 hit += 1
@@ -133,7 +147,7 @@ def loop_metrics(lists: list[list[int]], relevant: list[list[int]], k: int) -> T
                 ideal += discount[place]
             recall[place] += hit / len(wanted)
             ndcg[place] += gain / ideal
-    return torch.tensor([recall, ndcg]) / len(lists)
+    return torch.tensor([recall, ndcg]) / len(rows)
 
 
 def _propagate(matrix: Tensor, user: Tensor, item: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,10 @@ from mmgraph_robust.utils import chunks, matmul, stable_topk
 METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 """Names of the metrics."""
 
-_BLOCK_ELEMENTS = 1 << 24
+# Scores held at once. A block that stays in the cache, in memory that the allocator keeps, is ranked twice as fast as a
+# larger one; but with few users at a time the items are read anew for each of them.
+_BLOCK_ELEMENTS = 1 << 22
+_FEW_USERS = 64
 
 
 def cutoff_of(metric: str) -> int:
@@ -50,7 +53,7 @@ def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: in
         NonFiniteError: If a score is NaN or infinite.
     """
     num_items = item.size(0)
-    block = max(1, _BLOCK_ELEMENTS // max(num_items, 1))
+    block = _users_at_a_time(num_items)
     kept = min(k, num_items)
     lists = []
     for start, stop in chunks(users.numel(), block):
@@ -64,6 +67,11 @@ def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: in
         columns[values == -torch.inf] = -1
         lists.append(torch.nn.functional.pad(columns, (0, k - kept), value=-1))
     return torch.cat(lists) if lists else users.new_zeros(0, k)
+
+
+def _users_at_a_time(num_items: int) -> int:
+    good, most = (limit // max(num_items, 1) for limit in (_BLOCK_ELEMENTS, 4 * _BLOCK_ELEMENTS))
+    return max(1, good, min(most, _FEW_USERS))
 
 
 def edges_of(adjacency: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Columns whose maximum is taken before the best groups are searched: four times faster than torch.topk on wide rows.
+# Columns whose maximum is taken before the best groups are searched, and how many groups there must be for each entry
+# that is wanted: measured against torch.topk, which is faster on narrower rows.
 _GROUP = 32
+_GROUPS_PER_ENTRY = 16
 
 
 def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -22,7 +24,7 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         - **output:** two tensors ``[num_rows, k]``, values and int64 columns.
     """
     num_cols = scores.size(1)
-    if k == 0 or num_cols < 4 * k * _GROUP:
+    if k == 0 or num_cols < _GROUPS_PER_ENTRY * k * _GROUP:
         return _stable_topk(scores, k)
     # The k best entries lie in the k groups with the best (maximum, position): were there k better groups than an
     # entry's own, the maximum of each would come before it, since groups are runs of neighbouring columns.
@@ -45,14 +47,19 @@ def _stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values, columns = torch.sort(scores, dim=1, descending=True, stable=True)
         return values[:, :k], columns[:, :k]
     values, columns = torch.topk(scores, k + 1, dim=1)
+    # Equal scores stand next to each other; only where there are any, their order must be mended.
+    equal = values[:, 1:] == values[:, :-1]
+    within = equal.any(1).nonzero().flatten()
+    values, columns = values[:, :k], columns[:, :k]
+    if within.numel() > 0:
+        ordered, order = torch.sort(columns[within], dim=1)
+        tied, place = torch.sort(values[within].gather(1, order), dim=1, descending=True, stable=True)
+        values[within] = tied
+        columns[within] = ordered.gather(1, place)
     # Where the last that enters equals the first that does not, topk chose arbitrarily.
-    ambiguous = (values[:, k - 1] == values[:, k]).nonzero().flatten() if k > 0 else columns.new_empty(0)
-    columns, order = torch.sort(columns[:, :k], dim=1)
-    values = values[:, :k].gather(1, order)
-    values, order = torch.sort(values, dim=1, descending=True, stable=True)
-    columns = columns.gather(1, order)
+    ambiguous = equal[:, k - 1].nonzero().flatten() if k > 0 else within[:0]
     if ambiguous.numel() > 0:
-        tied_values, tied_columns = torch.sort(scores[ambiguous], dim=1, descending=True, stable=True)
-        values[ambiguous] = tied_values[:, :k]
-        columns[ambiguous] = tied_columns[:, :k]
+        tied, order = torch.sort(scores[ambiguous], dim=1, descending=True, stable=True)
+        values[ambiguous] = tied[:, :k]
+        columns[ambiguous] = order[:, :k]
     return values, columns
