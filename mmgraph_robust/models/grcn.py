@@ -150,7 +150,7 @@ class GRCN(Recommender):
             # The affinity is symmetric; only the softmax differs by direction.
             dots = sddmm(to_user, p, f)
             user_message, user_affinity = attention_product(to_user, dots, f)
-            item_message, item_affinity = attention_product(to_item, dots[to_user.permutation], p)
+            item_message, item_affinity = attention_product(to_item, dots.index_select(0, to_user.permutation), p)
             user_affinities.append(user_affinity)
             item_affinities.append(item_affinity)
             user[name], item[name] = p + user_message, f + item_message

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
@@ -58,7 +57,9 @@ class GraphRefining(torch.nn.Module):
                     f"'edge_index' expects sources from 0 to {confidence.size(0) - 1}, the rows of 'confidence' "
                     f"(got {int(source.min())} to {int(source.max())})"
                 )
-            weight = weight * F.embedding(source, confidence)
+            # Column by column, since the backward pass of a gather of narrow rows costs ten times as much.
+            trust = [column.index_select(0, source) for column in confidence.unbind(1)]
+            weight = weight * torch.stack(trust, dim=1)
         weight = weight.mean(dim=1) if self.mode == "mean" else weight.max(dim=1).values
         return weight.relu() if self.pruning else weight
 
