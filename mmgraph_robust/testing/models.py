@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import Graph, TripleLoader
-from mmgraph_robust.errors import MMGraphError
+from mmgraph_robust.errors import DataError, MMGraphError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency, knn_graph
 from mmgraph_robust.typing import Features
@@ -26,9 +26,11 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     Args:
         model: A freshly built model; it is not changed.
         data: A small data set that fits it; it is not changed, even by a model that changes its features.
-        uses_graph: Whether messages on the user-item graph should reach the scores.
+        uses_graph: Whether messages on the user-item graph should reach the scores, of users and of items: other
+            neighbours, as many as before, must give other embeddings.
 
     Raises:
+        DataError: If `uses_graph`, and no interactions of `data` can be exchanged without changing anyone's number.
         ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`; the score
             is not the sum of its channels, or the loss trains another one; features are changed, or anything is kept
             between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
@@ -118,13 +120,32 @@ def _slope(model: Recommender, features: Features, name: str, graph: Graph) -> f
 
 @torch.no_grad()
 def _check_directions(model: Recommender, features: Features, graph: Graph) -> None:
-    empty = torch.zeros(2, 0, dtype=torch.long, device=graph.device)
-    alone = graph.with_interactions(
-        Adjacency.from_edge_index(empty, num_rows=graph.num_users, num_cols=graph.num_items)
-    )
-    whole, isolated = model(features, graph), model(features, alone)
-    _require(not _near(whole.user, isolated.user), "items send no messages to users")
-    _require(not _near(whole.item, isolated.item), "users send no messages to items")
+    """With as many neighbours as before, but other ones, embeddings differ only by what the neighbours sent."""
+    other = graph.with_interactions(_rewired(graph.interactions))
+    ours, theirs = model(features, graph), model(features, other)
+    _require(not _near(ours.user, theirs.user), "items send no messages to users")
+    _require(not _near(ours.item, theirs.item), "users send no messages to items")
+
+
+def _rewired(adjacency: Adjacency) -> Adjacency:
+    """Another matrix with the same number of edges in every row and column: pairs of edges swap their columns."""
+    row, col = adjacency.edge_index().tolist()
+    before = set(zip(row, col, strict=True))
+    there = set(before)
+    pairs = torch.randint(max(len(row), 1), (8 * len(row), 2), generator=torch.Generator().manual_seed(0))
+    for a, b in pairs.tolist():
+        new = {(row[a], col[b]), (row[b], col[a])}
+        if there.isdisjoint(new):
+            there -= {(row[a], col[a]), (row[b], col[b])}
+            there |= new
+            col[a], col[b] = col[b], col[a]
+    if there == before:
+        raise DataError(
+            "'data' expects training interactions that can be exchanged between users without changing any number of "
+            f"neighbours, to see whether messages pass (got {len(row)} that cannot): take a larger, sparser data set"
+        )
+    edge_index = torch.tensor([row, col], device=adjacency.device)
+    return Adjacency.from_edge_index(edge_index, num_rows=adjacency.num_rows, num_cols=adjacency.num_cols)
 
 
 def _check_loss(model: Recommender, features: Features, graph: Graph) -> None:

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from mmgraph_robust.data import add_item_graphs
+from mmgraph_robust.data import Graph, add_item_graphs, build
+from mmgraph_robust.errors import DataError
 from mmgraph_robust.models import FREEDOM, LATTICE, MGCN, VBPR, Embeddings, LightGCN
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.testing import ConformanceError, check_model
+from mmgraph_robust.testing.models import _rewired
 from mmgraph_robust.training import data_hash
 
 
@@ -58,6 +60,20 @@ class OneDirection(LightGCN):
 class OtherDirection(LightGCN):
     def forward(self, features, graph):
         return Embeddings({"id": self.user_id}, {"id": self.item_id + spmm(graph.interactions.t(), self.user_id)})
+
+
+class DegreesInPlaceOfItems(OtherDirection):
+    """Users see how many items they have, not which."""
+
+    def forward(self, features, graph):
+        out = super().forward(features, graph)
+        return Embeddings({"id": out.user["id"] * graph.user_degree[:, None]}, out.item)
+
+
+class DegreesInPlaceOfUsers(OneDirection):
+    def forward(self, features, graph):
+        out = super().forward(features, graph)
+        return Embeddings(out.user, {"id": out.item["id"] / (1 + graph.item_degree[:, None])})
 
 
 class KeptGraph(FREEDOM):
@@ -168,6 +184,8 @@ DEFECTS = [
     (NoEmbeddings, "returns tuple"),
     (OneDirection, "users send no messages to items"),
     (OtherDirection, "items send no messages to users"),
+    (DegreesInPlaceOfItems, "items send no messages to users"),
+    (DegreesInPlaceOfUsers, "users send no messages to items"),
     (KeptGraph, "of 'visual' give the same embeddings"),
     (KeptScores, "kept between calls"),
     (scoring(OwnScores), "'scores' of the embeddings.*not the sum"),
@@ -204,3 +222,19 @@ def test_sound_models_pass_and_stay_as_they_were(shop):
         check_model(model, add_item_graphs(shop, 10), uses_graph=kind is not VBPR)
         assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
         assert model.training
+
+
+def test_a_rewired_graph_has_the_same_degrees_and_other_neighbours(shop):
+    graph = Graph.from_data(shop).interactions
+    other = _rewired(graph)
+    assert torch.equal(other.degree(), graph.degree())
+    assert torch.equal(other.t().degree(), graph.t().degree())
+    assert float(other.to_dense().max()) == 1
+    assert (other.to_dense() != graph.to_dense()).any(1).float().mean() > 0.9
+
+
+def test_a_graph_without_another_of_the_same_degrees_is_refused():
+    pairs = torch.cartesian_prod(torch.arange(3), torch.arange(4)).t()
+    data = build(torch.cat([pairs, pairs + torch.tensor([[0], [4]])], 1), torch.tensor([0] * 12 + [1] * 12), {})
+    with pytest.raises(DataError, match="got 12 that cannot"):
+        check_model(LightGCN.from_data(data, embedding_dim=4), data)
