@@ -218,7 +218,8 @@ class Recommender(torch.nn.Module):
         Args:
             graph: The whole graph.
             previous: What this method returned for the previous step, :obj:`None` at the first of an epoch.
-            features: The clean features.
+            features: The clean features. What a graph keeps of them (its ``latent_graphs``) would hide those of a
+                defense that changes features, so :func:`~mmgraph_robust.training.fit` refuses such a pair.
             step: Number of the step within its epoch.
             generator: Randomness of the epoch, on the CPU.
         """

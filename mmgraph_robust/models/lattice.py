@@ -44,7 +44,9 @@ class LATTICE(Recommender):
             ``"mf"`` (none).
         refresh_every: Training steps between two refreshes of the learned graph, counted from the start of each epoch;
             a refresh carries gradients to the projections and the modality weights, the steps between use its result as
-            constants. 0 refreshes once an epoch, as the official code does.
+            constants. 0 refreshes once an epoch, as the official code does. Constants follow no features, so a defense
+            that changes them needs 1: every forward pass then learns the graph from the features that it is given.
+            :func:`~mmgraph_robust.training.fit` says so rather than training on the clean ones.
         reg: Weight of half the summed squares of the batch's final vectors, per triple.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`; only the learned graph reads the trainable
             part.

@@ -25,7 +25,7 @@ from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training.checkpoint import load_checkpoint, save_checkpoint
-from mmgraph_robust.training.guards import check_gradients, check_loss
+from mmgraph_robust.training.guards import check_defended, check_gradients, check_loss
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors
 
@@ -118,7 +118,7 @@ def fit(
 
     Raises:
         DataError: If the data are not usable, or there is no validation split.
-        ConfigError: If an argument is out of range.
+        ConfigError: If an argument is out of range, or a defense changes features that the model does not meet.
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
         CheckpointError: If the checkpoint is damaged or was made with other settings or data.
     """
@@ -270,7 +270,10 @@ def _train_step(
     index: int,
     step_index: int,
 ) -> dict[str, float]:
-    features = clean if defense is None else defense.features(clean, generator)
+    features = clean
+    if defense is not None:
+        features = defense.features(clean, generator)
+        check_defended(defense, model, graph, clean, features)
     embeddings = model(features, graph)
     loss = model.loss(embeddings, batch, features)
     check_loss(loss, "the loss", epoch, index)

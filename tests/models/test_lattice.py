@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 import torch
 from references import bpr, cosines, neighbours, symmetric, unit
 
 import mmgraph_robust as mr
-from mmgraph_robust.data import Batch, add_item_graphs
+from mmgraph_robust.data import Batch, add_item_graphs, features
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import LATTICE
 from mmgraph_robust.testing import check_model
@@ -126,11 +128,40 @@ def test_the_learned_graph_is_refreshed_as_often_as_asked(tiny, every, fresh):
 
 def test_a_defense_without_features_to_see_is_refused(shop):
     model = LATTICE.from_data(shop, embedding_dim=4)
-    with pytest.raises(ConfigError, match=r"'visual' do not reach what 'LATTICE' trains on.*refresh_every=1"):
+    with pytest.raises(ConfigError, match=r"'visual'.* do not reach what 'LATTICE' trains on.*refresh_every=1"):
         mr.fit(model, shop, mr.defenses.AdversarialTraining(), max_epochs=1, progress=False)
     model = LATTICE.from_data(shop, embedding_dim=4, refresh_every=1)
     history = mr.fit(model, shop, mr.defenses.AdversarialTraining(budget=0.5), max_epochs=1, progress=False)
     assert history.records[0]["adversarial_loss"] > history.records[0]["loss"]
+    with pytest.raises(ConfigError, match=r"'visual'.* do not reach what 'LATTICE' trains on.*refresh_every=1"):
+        mr.fit(LATTICE.from_data(shop), shop, mr.defenses.ModalityBalancing("visual"), max_epochs=1, progress=False)
+
+
+class Halved(mr.defenses.Defense):
+    """Only changes features: half of them are not there."""
+
+    def features(self, features, generator):
+        return {m: x * (torch.arange(x.size(1)) % 2) for m, x in features.items()}
+
+    def loss(self, step):
+        return step.loss.new_zeros(()), {}
+
+
+def test_a_defense_that_only_changes_features_is_met_or_refused(shop):
+    def train(every, data, defense=None):
+        model = LATTICE.from_data(shop, embedding_dim=4, knn_k=4, refresh_every=every, skip=0.0)
+        mr.fit(model, data, defense, max_epochs=1, batch_size=256, progress=False)
+        return list(model.parameters())
+
+    for every in (0, 3):
+        with pytest.raises(ConfigError, match=r"'Halved' changes .*'visual', which do not reach.*refresh_every=1"):
+            train(every, shop, Halved())
+    halved = copy.copy(shop)
+    for name, x in Halved().features(features(shop), None).items():
+        halved["item"][f"x_{name}"] = x
+    changed, clean, given = train(1, shop, Halved()), train(1, shop), train(1, halved)
+    assert all(torch.equal(a, b) for a, b in zip(changed, given, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(changed, clean, strict=True))
 
 
 @pytest.mark.parametrize("stored", [False, True])
