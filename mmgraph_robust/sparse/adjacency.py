@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.checks import check_tensor
-from mmgraph_robust.sparse.structure import Structure
+from mmgraph_robust.sparse.structure import Structure, lasting
 
 Normalization: TypeAlias = Literal["sym", "row", "col", "gcn"]
 
@@ -23,7 +23,8 @@ class Adjacency:
     The structure never changes; :meth:`with_value` gives it other values at no cost, :meth:`select` drops edges
     without sorting again.
 
-    Duplicate edges are kept and add up, as everywhere in PyG.
+    Duplicate edges are kept and add up, as everywhere in PyG. A matrix made or first used under
+    ``torch.inference_mode`` can be trained on later.
 
     Args:
         structure: Where the entries are; use :meth:`from_edge_index` or :meth:`from_matrix` to build one.
@@ -32,7 +33,7 @@ class Adjacency:
 
     def __init__(self, structure: Structure, value: Tensor | None = None) -> None:
         self.structure = structure
-        self.value = value
+        self.value = None if value is None else lasting(value)
         self._transpose: Adjacency | None = None
         # Values that were changed in place since must not be met in the transpose as they were.
         self._version: int | None = None
@@ -300,7 +301,7 @@ def _kind(value: Any) -> str:
 
 
 def _version(value: Tensor | None) -> int | None:
-    return None if value is None or value.is_inference() else value._version
+    return None if value is None else value._version
 
 
 def _power(total: Tensor, exponent: float) -> Tensor:

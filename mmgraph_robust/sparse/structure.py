@@ -11,6 +11,8 @@ from torch import Tensor
 class Structure:
     """The pattern of a sparse matrix in CSR form; what follows from it is computed once, when it is first needed.
 
+    All of it can be trained on, even where ``torch.inference_mode`` was the first to need it.
+
     Args:
         rowptr: ``[num_rows + 1]`` row pointers.
         col: ``[num_edges]`` columns, ascending within a row.
@@ -27,14 +29,14 @@ class Structure:
         order: Tensor | None = None,
         permutation: Tensor | None = None,
     ) -> None:
-        self.rowptr = rowptr
-        self.col = col
+        self.rowptr = lasting(rowptr)
+        self.col = lasting(col)
         self.num_rows = rowptr.numel() - 1
         self.num_cols = num_cols
-        self._order = order
+        self._order = None if order is None else lasting(order)
         self._transpose: Structure | None = None
         if permutation is not None:
-            self.permutation = permutation
+            self.permutation = lasting(permutation)
 
     @classmethod
     def from_pairs(cls, row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> Structure:
@@ -56,22 +58,22 @@ class Structure:
     def row(self) -> Tensor:
         """``[num_edges]`` row of every edge."""
         rows = torch.arange(self.num_rows, device=self.col.device, dtype=self.col.dtype)
-        return torch.repeat_interleave(rows, self.rowptr.diff(), output_size=self.num_edges)
+        return lasting(torch.repeat_interleave(rows, self.rowptr.diff(), output_size=self.num_edges))
 
     @cached_property
     def order(self) -> Tensor:
         """``[num_edges]`` position of every edge in the list that the matrix was built from."""
-        return torch.arange(self.num_edges, device=self.col.device) if self._order is None else self._order
+        return lasting(torch.arange(self.num_edges, device=self.col.device)) if self._order is None else self._order
 
     @cached_property
     def permutation(self) -> Tensor:
         """``[num_edges]`` for every edge of the transpose, its position in this edge order."""
-        return torch.argsort(self.col, stable=True)
+        return lasting(torch.argsort(self.col, stable=True))
 
     @cached_property
     def long_pointers(self) -> tuple[Tensor, Tensor]:
         """``rowptr`` and ``col`` as int64, for engines that know no other."""
-        return self.rowptr.long(), self.col.long()
+        return lasting(self.rowptr.long()), lasting(self.col.long())
 
     def t(self) -> Structure:
         """The transpose's pattern; its own transpose is this one."""
@@ -116,3 +118,11 @@ def pointers(index: Tensor, size: int) -> Tensor:
     result = torch.zeros(size + 1, dtype=torch.long, device=index.device)
     torch.cumsum(torch.bincount(index, minlength=size), 0, out=result[1:])
     return result
+
+
+def lasting(x: Tensor) -> Tensor:
+    """`x`, or a copy of it where it was made under ``torch.inference_mode`` and could never be trained on."""
+    if not x.is_inference():
+        return x
+    with torch.inference_mode(False):
+        return x.clone()

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.data import Graph
+from mmgraph_robust.sparse import spmm
 
 
 def test_holds_training_interactions_only_in_both_directions(tiny):
@@ -69,3 +71,36 @@ def test_users_who_share_items_are_found_once(tiny):
     assert graph.with_seed(1).user_graph(1) is nearest
     pruned = graph.with_interactions(graph.interactions.select(torch.arange(graph.interactions.num_edges) < 1))
     assert pruned.user_graph(1).num_edges == 0
+
+
+def test_operators_that_evaluation_made_can_be_trained_on(tiny):
+    graph = Graph.from_data(tiny)
+    operators = {
+        "bipartite": lambda: graph.bipartite,
+        "bipartite_sym": lambda: graph.bipartite_sym,
+        "bipartite_mean": lambda: graph.bipartite_mean,
+        "bipartite_walk": lambda: graph.bipartite_walk,
+        "interactions_sym": lambda: graph.interactions_sym,
+        "user_graph": lambda: graph.user_graph(3),
+    }
+    with torch.inference_mode():
+        for make in operators.values():
+            spmm(make(), torch.ones(make().num_cols, 2))
+    assert len(graph._operators) == len(operators)
+    for make in operators.values():
+        adj = make()
+        weight = adj.values().clone().requires_grad_()
+        x = torch.ones(adj.num_cols, 2, requires_grad=True)
+        (spmm(adj, x) + spmm(adj.with_value(weight).normalize("sym"), x)).square().sum().backward()
+        assert torch.isfinite(x.grad).all()
+        assert torch.isfinite(weight.grad).all()
+
+
+@pytest.mark.parametrize("kind", sorted(set(mr.models.__all__) - {"Recommender", "Embeddings"}))
+def test_models_train_after_they_were_evaluated_for_inference(tiny, kind):
+    model = getattr(mr.models, kind).from_data(tiny, embedding_dim=4)
+    with torch.inference_mode():
+        graph = model.graph(tiny)
+        model(model.features(tiny), graph)
+    history = mr.fit(model, tiny, max_epochs=1, batch_size=16, progress=False, graph=graph)
+    assert history.records[0]["loss"] > 0

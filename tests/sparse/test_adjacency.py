@@ -213,3 +213,65 @@ def test_values_changed_in_place_reach_the_transpose():
     assert adj.t().t() is adj
     adj.value.mul_(2)
     assert torch.equal(adj.t().to_dense(), adj.to_dense().t())
+
+
+def lasts(adj):
+    """Whether nothing that a matrix holds or has computed was made for inference only."""
+    parts = [vars(adj), vars(adj.structure)]
+    tensors = [x for part in parts for y in part.values() for x in (y if isinstance(y, tuple) else (y,))]
+    return not any(x.is_inference() for x in tensors if isinstance(x, torch.Tensor))
+
+
+LAZY = {
+    "row": lambda adj: adj.row,
+    "order": lambda adj: adj.order,
+    "permutation": lambda adj: adj.permutation,
+    "long_pointers": lambda adj: adj.long_pointers,
+    "t": lambda adj: adj.t(),
+    "structure of t": lambda adj: adj.structure.t(),
+    "all of t": lambda adj: [part(adj.t()) for part in (LAZY[n] for n in ("row", "order", "permutation"))],
+    "spmm": lambda adj: [spmm(m, torch.ones(2, 2), engine="gather") for m in (adj, adj.t())],
+}
+
+
+@pytest.mark.parametrize("ask", LAZY.values(), ids=LAZY)
+@pytest.mark.parametrize("values", [None, torch.tensor([1.0, 2.0, 3.0])], ids=["ones", "weighted"])
+def test_what_inference_asked_for_first_can_be_trained_on(ask, values):
+    # Sorted by row, so that the order is computed only when it is asked for.
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 1, 1]]), values=values)
+    with torch.inference_mode():
+        ask(adj)
+    for matrix in (adj, adj.t()):
+        assert lasts(matrix)
+        weight = matrix.values().clone().requires_grad_()
+        x = torch.eye(2).requires_grad_()
+        # Plain indexing keeps its indices for the backward pass.
+        normalized = matrix.with_value(weight).normalize("sym")
+        total = spmm(normalized, x).sum() + x[matrix.row].sum() + x[matrix.long_pointers[1]].sum()
+        total = total + weight[matrix.permutation].sum() + weight[matrix.order].sum()
+        total.backward()
+        assert torch.isfinite(weight.grad).all()
+        assert torch.isfinite(x.grad).all()
+
+
+MADE = {
+    "from_edge_index": lambda adj: Adjacency.from_edge_index(torch.tensor([[1, 0], [0, 1]]), values=torch.ones(2)),
+    "normalize": lambda adj: adj.normalize("sym"),
+    "with_value": lambda adj: adj.with_value(torch.ones(3)),
+    "select": lambda adj: adj.select(torch.tensor([True, False, True])),
+    "bipartite": lambda adj: adj.bipartite(),
+    "with_self_loops": lambda adj: adj.with_self_loops(),
+    "sum": lambda adj: Adjacency.sum([adj, adj]),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_what_inference_made_can_be_trained_on(make):
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 1, 1]]), values=torch.tensor([1.0, 2.0, 3.0]))
+    with torch.inference_mode():
+        made = make(adj)
+    assert lasts(made)
+    assert lasts(made.t())
+    x = torch.ones(made.num_cols, 2, requires_grad=True)
+    spmm(made, x).sum().backward()
+    assert torch.allclose(x.grad[:, 0], made.to_dense().sum(0))
