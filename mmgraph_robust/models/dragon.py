@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
+
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.models.dualgnn import DualGNN
-from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.models.weights import modality_weights
 from mmgraph_robust.nn import FrozenItemGraph
-from mmgraph_robust.sparse import Adjacency, spmm
+from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int
 
@@ -98,14 +100,12 @@ class DRAGON(DualGNN):
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with one channel per modality."""
         users, items = self._branches(features, graph)
-        similar = self._similar(features, graph)
-        for name, x in items.items():
-            h = x
-            for _ in range(self.num_item_layers):
-                h = spmm(similar, h)
-            items[name] = x + h
-        return Embeddings({name: self._with_neighbours(x, graph) for name, x in users.items()}, items)
-
-    def _similar(self, features: Features, graph: Graph) -> Adjacency:
-        graphs = {m: FrozenItemGraph.normalized(a) for m, a in self.item_graphs(features, graph).items()}
-        return Adjacency.sum([a.with_value(self.weights[m] * a.values()) for m, a in graphs.items()])
+        similar = {m: FrozenItemGraph.normalized(a) for m, a in self.item_graphs(features, graph).items()}
+        # All blocks at once, and one product per modality: a joint graph would be sorted anew in every step.
+        x = h = torch.cat(list(items.values()), dim=1)
+        for _ in range(self.num_item_layers):
+            h = sum_tensors([self.weights[m] * spmm(adjacency, h) for m, adjacency in similar.items()])
+        blocks = (x + h).chunk(len(items), dim=1)
+        return Embeddings(
+            {name: self._with_neighbours(x, graph) for name, x in users.items()}, dict(zip(items, blocks, strict=True))
+        )

@@ -6,6 +6,7 @@ from mmgraph_robust.data import Batch, add_item_graphs
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import DRAGON
 from mmgraph_robust.models.weights import modality_weights
+from mmgraph_robust.sparse.structure import Structure
 from mmgraph_robust.testing import check_model
 
 BATCH = Batch(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 3, 5, 3]), torch.tensor([2, 6, 1, 4]))
@@ -64,6 +65,22 @@ def test_stored_item_graphs_are_taken_as_they_are(tiny):
     assert not torch.allclose(frozen, rebuilt, atol=1e-4)
     with pytest.raises(ConfigError, match="expects knn_k=4"):
         DRAGON.from_data(tiny, embedding_dim=4, knn_k=4).graph(stored)
+
+
+def test_steps_sort_no_edges(tiny, monkeypatch):
+    model = DRAGON.from_data(tiny, embedding_dim=4, knn_k=3)
+    features, graph = model.features(tiny), model.graph(tiny)
+    first = scores(model(features, graph))  # finds the users' neighbours and the transposes
+    first.sum().backward()
+
+    def sort(*args):
+        raise RuntimeError("edges are sorted")
+
+    monkeypatch.setattr(Structure, "from_pairs", sort)
+    monkeypatch.setattr(torch, "argsort", sort)
+    again = scores(model(features, graph))
+    again.sum().backward()
+    assert torch.equal(first, again)
 
 
 def test_weights_of_the_modalities():
