@@ -17,7 +17,7 @@ def contrast_with_all(
     :math:`-\sum_{b \in rows} \log \mathrm{softmax}_c (\cos(l_b, r_c) / \tau)_{c = b}`.
 
     The cosines are computed in blocks, and once more in the backward pass, so that never more than `memory` holds of
-    them exist.
+    them exist, and none between the two passes.
 
     Args:
         left: ``[num_nodes, dim]``
@@ -30,11 +30,9 @@ def contrast_with_all(
     right = F.normalize(right, dim=1)
     width = max(1, memory // (4 * max(rows.numel(), 1)))
     blocks = [right[start:stop] for start, stop in chunks(right.size(0), width)]
-    if len(blocks) == 1:
-        total = _log_sum(anchor, right)
-    else:
-        parts = [checkpoint(_log_sum, anchor, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
-        total = torch.stack(parts).logsumexp(0)
+    # A single block as well: a step has a contrast per pair of modalities and side, whose cosines would add up.
+    parts = [checkpoint(_log_sum, anchor, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+    total = torch.stack(parts).logsumexp(0)
     return (total - (anchor * F.embedding(rows, right)).sum(1)).sum()
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mmgraph_robust.nn import contrast_with_all
+from mmgraph_robust.nn import contrast, contrast_with_all
 
 
 @pytest.fixture
@@ -31,18 +31,26 @@ def test_contrast_with_all_equals_loops_in_any_blocks(pair, memory):
         assert torch.allclose(one, other)
 
 
-def test_contrast_with_all_never_holds_all_cosines(pair):
-    """What the backward pass keeps of many blocks is smaller than one row of cosines per anchor."""
+@pytest.mark.parametrize("memory", [4 * 100 * 40, 1 << 28], ids=["many blocks", "one block"])
+def test_contrast_with_all_keeps_no_cosines(memory):
+    """What the backward pass keeps grows with the rows and their width, never with rows times nodes."""
     left, right = torch.randn(400, 2, requires_grad=True), torch.randn(400, 2, requires_grad=True)
     rows = torch.arange(100)
-    largest = []
-    hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: largest.append(x.numel()) or x, lambda x: x)
-    with hooks:
-        contrast_with_all(left, right, rows, 0.2, memory=4 * 100 * 8)
-    assert max(largest) < 100 * 400
-    with hooks:
-        contrast_with_all(left, right, rows, 0.2)
-    assert max(largest) == 100 * 400
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        for _ in range(3):
+            contrast_with_all(left, right, rows, 0.2, memory=memory)
+    assert max(kept) <= 2 * 400 * 2
+    assert sum(kept) < 100 * 400
+
+
+def test_contrast_with_all_makes_one_block_at_a_time(pair, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(contrast, "matmul", lambda a, b: sizes.append(a.size(0) * b.size(1)) or a @ b)
+    left, right = pair
+    contrast_with_all(left, right, torch.tensor([2, 5, 2, 0]), 0.2, memory=4 * 4 * 3).backward()
+    # Three nodes, three and one, forward and backward.
+    assert sorted(sizes) == [4, 4, 12, 12, 12, 12]
 
 
 def test_empty_rows_of_the_matrices_stay_finite():
