@@ -20,8 +20,9 @@ from mmgraph_robust.sparse.ops import sddmm
 from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, matmul, stable_topk
 
 SearchEngine: TypeAlias = Literal["torch", "faiss"]
-# Part of every cache's name: to be raised when the same input is to give another graph.
-_VERSION = 1
+# Part of every cache's name: to be raised when the same input gives another graph, be it by rounding, which decides
+# between neighbours that are almost equally near. 2: products of wide rows by another library.
+_VERSION = 2
 _BLOCK_COLUMNS = 1 << 15
 _WIDE = 256
 

@@ -132,6 +132,20 @@ def test_cache_is_keyed_by_content(tmp_path):
         knn_graph(x, 3, cache=tmp_path)
 
 
+def test_cache_is_keyed_by_options_and_by_the_version_of_the_search(tmp_path, monkeypatch):
+    x = rows(30, 4)
+    knn_graph(x, 3, cache=tmp_path)
+    knn_graph(x, 3, cache=tmp_path, include_self=False)
+    knn_graph(x.double(), 3, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    # How it is searched, and what is shown meanwhile, is no part of what is found.
+    knn_graph(x, 3, cache=tmp_path, memory=1 << 12, progress=True)
+    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.setattr(knn, "_VERSION", knn._VERSION - 1)
+    knn_graph(x, 3, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_hash_of_equal_rows_is_equal_wherever_they_stand():
     x = torch.randn(3, 4096).repeat(50, 1)
     x[7, 0] += 1e-6
