@@ -46,7 +46,12 @@ class _Matmul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(left.detach(), right.detach().t(), None, "none", [], "")
+        weight = right.detach().t()
+        if not (weight.is_contiguous() or weight.t().is_contiguous()):
+            # Of a matrix with gaps, such as some columns of another, oneDNN reads entry by entry (a thousand times
+            # slower), or refuses it.
+            weight = weight.contiguous()
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(left.detach(), weight, None, "none", [], "")
         return result
 
     @staticmethod

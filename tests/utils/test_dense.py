@@ -4,20 +4,26 @@ import torch
 from mmgraph_robust.typing import WITH_ONEDNN
 from mmgraph_robust.utils import matmul
 
-SHAPES = [(7, 5, 3), (1, 1, 1), (40, 300, 16), (33, 16, 70)]
+SHAPES = [(7, 5, 3), (1, 1, 1), (40, 300, 16), (33, 16, 70), (64, 1000, 64)]
+
+
+LAYOUTS = {
+    "rows": torch.clone,
+    "transposed": lambda x: x.t().contiguous().t(),
+    "columns of a wider one": lambda x: torch.cat([x, x, x], 1).split(x.size(1), 1)[1],
+    "the same, transposed": lambda x: torch.cat([x, x, x]).t().contiguous().split(x.size(0), 1)[1].t(),
+    "every second row": lambda x: x.repeat_interleave(2, 0)[::2],
+    "one row, expanded": lambda x: x[:1].expand_as(x),
+    "one column, expanded": lambda x: x[:, :1].expand_as(x),
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("layout", ["rows", "left transposed", "right transposed", "a slice"])
-def test_equals_torch_and_its_gradients(shape, layout):
+@pytest.mark.parametrize("of_right", LAYOUTS)
+@pytest.mark.parametrize("of_left", LAYOUTS)
+def test_equals_torch_and_its_gradients(shape, of_left, of_right):
     n, k, m = shape
-    left, right = torch.randn(n, k), torch.randn(k, m)
-    if layout == "left transposed":
-        left = torch.randn(k, n).t()
-    elif layout == "right transposed":
-        right = torch.randn(m, k).t()
-    elif layout == "a slice":
-        left = torch.randn(n + 2, k + 3)[1:-1, 1:-2]
+    left, right = LAYOUTS[of_left](torch.randn(n, k)), LAYOUTS[of_right](torch.randn(k, m))
     grad = torch.randn(n, m)
 
     def run(product):
