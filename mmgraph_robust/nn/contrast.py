@@ -24,7 +24,7 @@ def contrast_with_all(
         right: ``[num_nodes, dim]``
         rows: ``[batch_size]`` the rows to sum over; repeated ones count each time.
         temperature: :math:`\tau`.
-        memory: Bytes for the cosines that are held at a time; blocks that stay in a CPU's cache take a third of the time.
+        memory: Bytes for the cosines that are held at a time; blocks that a CPU's cache holds take a third of the time.
     """
     anchor = F.embedding(rows, F.normalize(left, dim=1)) / temperature
     right = F.normalize(right, dim=1)
