@@ -1,0 +1,104 @@
+"""``python -m benchmarks.robustness.cost hm``: what a step of an attack and the standard suite cost."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from torch_geometric.data import HeteroData
+from tqdm.auto import tqdm
+
+from benchmarks.quality.search import RESULTS as QUALITY
+from benchmarks.quality.search import ROOT, read_data, spaces
+from benchmarks.robustness.table import RESULTS
+from mmgraph_robust import models
+from mmgraph_robust.attacks import PGD, ThreatModel, suite
+from mmgraph_robust.data import DataWarning, TripleLoader
+from mmgraph_robust.experiment.provenance import provenance
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.utils import keep_freed_memory, read_json, write_json
+
+_STEPS = (20, 60)
+_BATCH = 2048
+_POLICIES: tuple[Literal["frozen", "rebuilt"], ...] = ("frozen", "rebuilt")
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="The data set.")] = "hm",
+    only: Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")] = "",
+    threads: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
+    repeats: Annotated[int, typer.Option(help="Timed passes.", min=1)] = 5,
+    folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
+    out: Annotated[Path, typer.Option(help="Where the result goes; what lies there is added to.")] = RESULTS
+    / "cost.json",
+) -> None:
+    """Measures every backbone at its initial parameters, in the setting that the search chose."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        data = read_data(name, folder)
+        result |= {"dataset": name, "threads": threads, "repeats": repeats, "provenance": provenance(data, "cpu")}
+        for model in tqdm([m.strip() for m in only.split(",") if m.strip()] or list(spaces()["models"])):
+            kind: type[Recommender] = getattr(models, model)
+            if kind.feature_path == "none":
+                continue
+            path = QUALITY / name / f"{model}.json"
+            arguments = read_json(path)["chosen"]["model"] if path.exists() else {}
+            result["models"][model] = _cost(kind.from_data(data, **arguments, seed=0), data, repeats)
+            write_json(out, result)
+
+
+def _cost(model: Recommender, data: HeteroData, repeats: int) -> dict[str, Any]:
+    threat = ThreatModel(model.modalities, 0.05)
+    started = time.perf_counter()
+    suite("standard")(model, data, threat)
+    return {
+        "suite": time.perf_counter() - started,
+        "training_step": _median(_training_step(model, data), repeats),
+        "attack_step": {
+            policy: _attack_step(model, data, replace(threat, graph=policy), repeats) for policy in _POLICIES
+        },
+    }
+
+
+def _training_step(model: Recommender, data: HeteroData) -> Callable[[], object]:
+    features, compiled = model.features(data), model.graph(data)
+    batch = next(TripleLoader(compiled, _BATCH).epoch(torch.Generator().manual_seed(0)))
+    model.train()
+    graph = model.training_graph(compiled, None, features, 0, torch.Generator().manual_seed(0))
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        model.loss(model(features, graph), batch, features).backward()
+
+    return step
+
+
+def _attack_step(model: Recommender, data: HeteroData, threat: ThreatModel, repeats: int) -> float:
+    """What each step of a longer attack adds, so that setting up and the final judgement count for nothing."""
+    few, many = (_median(partial(PGD(steps), model, data, threat), repeats) for steps in _STEPS)
+    return (many - few) / (_STEPS[1] - _STEPS[0])
+
+
+def _median(run: Callable[[], object], repeats: int) -> float:
+    run()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds)
+
+
+if __name__ == "__main__":
+    typer.run(main)
