@@ -1,8 +1,8 @@
-# Each target does its own set-up; a fresh clone needs nothing but Python 3.10 or newer.
+# Each target does its own set-up; a fresh clone needs nothing but Python 3.10 or newer and pip's package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint format clean
 
@@ -31,7 +31,8 @@ $(VENV)/.package: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.package
-	$(PIP) install --constraint constraints.txt --editable ".[test,lint]"
+	@echo "Adding what tests and linters need"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[test,lint]"
 	@touch $@
 
 clean:
