@@ -18,7 +18,7 @@ from mmgraph_robust.nn import Linear, bpr_loss
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import attention_product, spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
 
 class DualGNN(Recommender):
@@ -122,7 +122,7 @@ class DualGNN(Recommender):
         users: dict[str, Tensor] = {}
         items: dict[str, Tensor] = {}
         for index, name in enumerate(self.modalities):
-            x = F.normalize(torch.cat([self.preference[name], self.mlp[name](features[name])]), dim=1)
+            x = unit_rows(torch.cat([self.preference[name], self.mlp[name](features[name])]))
             layers = [x]
             for _ in range(self.num_layers):
                 x = spmm(graph.bipartite_sym, x)

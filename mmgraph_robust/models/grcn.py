@@ -17,7 +17,7 @@ from mmgraph_robust.nn import GraphRefining, Linear, PrototypeRouting, batch_mea
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
 
 class GRCN(Recommender):
@@ -143,9 +143,9 @@ class GRCN(Recommender):
         item: dict[str, Tensor] = {}
         user_affinities, item_affinities = [], []
         for name in self.modalities:
-            p = F.normalize(self.preference[name], dim=1)
+            p = unit_rows(self.preference[name])
             # Under autocast the map gives half precision, and ids stay in full.
-            f = F.normalize(F.leaky_relu(self.projection[name](features[name])).to(p.dtype), dim=1)
+            f = unit_rows(F.leaky_relu(self.projection[name](features[name])).to(p.dtype))
             p = self.routing((f, p), to_user)
             # The affinity is symmetric; only the softmax differs by direction.
             dots = sddmm(to_user, p, f)
@@ -171,7 +171,7 @@ class GRCN(Recommender):
             trust = self.confidence.split([self.num_users, self.num_items])
         user_weight = self.refining(user_affinities, to_user, trust[1])
         item_weight = self.refining(item_affinities, to_item, trust[0])
-        user, item = F.normalize(self.id, dim=1).split([self.num_users, self.num_items])
+        user, item = unit_rows(self.id).split([self.num_users, self.num_items])
         users, items = [user], [item]
         for _ in range(self.num_layers):
             user, item = spmm(to_user, item, user_weight), spmm(to_item, user, item_weight)

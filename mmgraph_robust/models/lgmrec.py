@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
@@ -19,7 +18,7 @@ from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout, seeded_gumbel_softmax
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul, unit_rows
 
 
 class LGMRec(Recommender):
@@ -176,7 +175,7 @@ class LGMRec(Recommender):
         nodes = torch.cat([mean, x])
         for _ in range(self.num_modality_layers):
             nodes = spmm(graph.bipartite_sym, nodes)
-        return F.normalize(nodes, dim=1)
+        return unit_rows(nodes)
 
     def _hypergraph(self, name: str, ties: Tensor, item: Tensor, graph: Graph) -> Tensor:
         """Users over items: what they receive from the hyperedges of a modality."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
@@ -17,7 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import Linear, MMGCNConv, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
 
 class MMGCN(Recommender):
@@ -150,7 +149,7 @@ class MMGCN(Recommender):
             x = features[name]
             if name in self.projection:
                 x = self.projection[name](x)
-            x = F.normalize(torch.cat([preference[name], x]), dim=1)
+            x = unit_rows(torch.cat([preference[name], x]))
             for conv in cast(torch.nn.ModuleList, self.convs[name]):
                 x = conv(x, graph.bipartite_mean, self.id)
             branches[name] = x / len(self.modalities)

@@ -18,7 +18,7 @@ from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul, unit_rows
 
 
 class MMSSL(Recommender):
@@ -153,13 +153,13 @@ class MMSSL(Recommender):
             x = seeded_dropout(self.projection[name](x), self.dropout, graph.generator(f"dropout_{name}"))
             extra[f"user_{name}"] = _to_users(graph, x)
             extra[f"item_{name}"] = _to_items(graph, extra[f"user_{name}"])
-            users.append(self.feature_rate * F.normalize(extra[f"user_{name}"], dim=1))
-            items[name] = self.feature_rate * F.normalize(extra[f"item_{name}"], dim=1)
+            users.append(self.feature_rate * unit_rows(extra[f"user_{name}"]))
+            items[name] = self.feature_rate * unit_rows(extra[f"item_{name}"])
         return Embeddings(dict.fromkeys(items, sum_tensors(users)), items, extra)
 
     def _ids(self, neighbours: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        user = self.user_id + self.id_rate * F.normalize(self.attended(neighbours), dim=1)
-        item = self.item_id + self.id_rate * F.normalize(self.attended(_to_items(graph, self.user_id)), dim=1)
+        user = self.user_id + self.id_rate * unit_rows(self.attended(neighbours))
+        item = self.item_id + self.id_rate * unit_rows(self.attended(_to_items(graph, self.user_id)))
         users, items = [user], [item]
         for _ in range(self.num_layers):
             users.append(_to_users(graph, items[-1]))
@@ -187,7 +187,7 @@ class MMSSL(Recommender):
         return total + self.contrast * len(self.modalities) * contrast
 
     def _contrast(self, neighbours: Tensor, user: Tensor) -> Tensor:
-        left, right = F.normalize(neighbours, dim=1), F.normalize(user, dim=1)
+        left, right = unit_rows(neighbours), unit_rows(user)
         between = matmul(left, right.t()) / self.temperature
         own = torch.eye(len(left), dtype=torch.bool, device=left.device)
         within = (matmul(left, left.t()) / self.temperature).masked_fill(own, -torch.inf)

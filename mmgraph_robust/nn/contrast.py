@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmgraph_robust.utils import chunks, matmul
+from mmgraph_robust.utils import chunks, matmul, unit_rows
 
 
 def contrast_with_all(
@@ -26,8 +26,8 @@ def contrast_with_all(
         temperature: :math:`\tau`.
         memory: Bytes for the cosines that are held at a time; blocks that a CPU's cache holds take a third of the time.
     """
-    anchor = F.embedding(rows, F.normalize(left, dim=1)) / temperature
-    right = F.normalize(right, dim=1)
+    anchor = F.embedding(rows, unit_rows(left)) / temperature
+    right = unit_rows(right)
     width = max(1, memory // (4 * max(rows.numel(), 1)))
     blocks = [right[start:stop] for start, stop in chunks(right.size(0), width)]
     # A single block as well: a step has a contrast per pair of modalities and side, whose cosines would add up.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmgraph_robust.utils import matmul
+from mmgraph_robust.utils import matmul, unit_rows
 
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
@@ -76,5 +76,5 @@ def info_nce(left: Tensor, right: Tensor, temperature: float = 0.2) -> Tensor:
         right: ``[n, dim]``
         temperature: The temperature :math:`\tau`.
     """
-    logits = matmul(F.normalize(left, dim=1), F.normalize(right, dim=1).t()) / temperature
+    logits = matmul(unit_rows(left), unit_rows(right).t()) / temperature
     return (torch.logsumexp(logits, dim=1) - logits.diagonal()).mean()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency
 from mmgraph_robust.sparse import attention_product, sddmm
 from mmgraph_robust.sparse.checks import check_tensor
+from mmgraph_robust.utils import unit_rows
 
 
 class PrototypeRouting(torch.nn.Module):
@@ -45,7 +45,7 @@ class PrototypeRouting(torch.nn.Module):
         adjacency = as_adjacency(edge_index, item.size(0), preference.size(0))
         for _ in range(self.num_routings):
             message, _ = attention_product(adjacency, sddmm(adjacency, preference, item), item)
-            preference = F.normalize(preference + message, dim=1)
+            preference = unit_rows(preference + message)
         return preference
 
     def __repr__(self) -> str:

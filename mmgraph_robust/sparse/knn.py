@@ -17,7 +17,7 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.faiss_search import faiss_search
 from mmgraph_robust.sparse.ops import sddmm
-from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, matmul, stable_topk
+from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, matmul, stable_topk, unit_rows
 
 SearchEngine: TypeAlias = Literal["torch", "faiss"]
 # Part of every cache's name: to be raised when the same input gives another graph, be it by rounding, which decides
@@ -138,7 +138,7 @@ def edge_cosine(adj: Adjacency, x: Tensor, *, engine: str | None = None) -> Tens
     if adj.num_rows != adj.num_cols:
         raise DataError(f"'adj' expects a square matrix (got {adj})")
     check_tensor("x", x, (adj.num_rows, "dim"), adj.device, adj)
-    unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+    unit = unit_rows(x.to(torch.promote_types(x.dtype, torch.float32)))
     return sddmm(adj, unit, unit, engine=engine)
 
 

@@ -1,0 +1,45 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmgraph_robust.utils import unit_rows
+
+
+def tables():
+    x = torch.randn(7, 5)
+    with_zeros = x.clone()
+    with_zeros[2] = 0
+    return {
+        "plain": x,
+        "a zero row": with_zeros,
+        "transposed": torch.randn(5, 7).t(),
+        "tiny": x * 1e-20,
+        "one": x[:, :1],
+    }
+
+
+@pytest.mark.parametrize("name", tables())
+def test_same_numbers_and_gradients_as_torch(name):
+    x, grad = tables()[name], torch.randn(7, tables()[name].size(1))
+
+    def run(function):
+        a = x.clone().requires_grad_()
+        y = function(a)
+        return y.detach(), torch.autograd.grad(y, a, grad)[0]
+
+    (y, g), (expected, expected_g) = run(unit_rows), run(lambda a: F.normalize(a, dim=1))
+    assert torch.equal(y, expected)
+    assert torch.allclose(g, expected_g, rtol=1e-4, atol=1e-5 * float(expected_g.abs().max()))
+
+
+def test_second_derivatives():
+    x = torch.randn(6, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(unit_rows, x)
+    assert torch.autograd.gradgradcheck(unit_rows, x)
+
+
+def test_half_precision_and_empty_tables():
+    x = torch.randn(3, 4).bfloat16()
+    assert torch.equal(unit_rows(x), F.normalize(x, dim=1))
+    assert unit_rows(torch.randn(0, 4)).shape == (0, 4)
+    assert not unit_rows(torch.randn(3, 4)).requires_grad
