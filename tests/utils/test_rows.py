@@ -9,13 +9,8 @@ def tables():
     x = torch.randn(7, 5)
     with_zeros = x.clone()
     with_zeros[2] = 0
-    return {
-        "plain": x,
-        "a zero row": with_zeros,
-        "transposed": torch.randn(5, 7).t(),
-        "tiny": x * 1e-20,
-        "one": x[:, :1],
-    }
+    transposed, wide = torch.randn(5, 7).t(), torch.randn(7, 300)
+    return {"plain": x, "a zero row": with_zeros, "transposed": transposed, "tiny": x * 1e-20, "wide": wide}
 
 
 @pytest.mark.parametrize("name", tables())
