@@ -32,7 +32,8 @@ def test_equals_torch_and_its_gradients(shape, of_left, of_right):
         return [y.detach(), *torch.autograd.grad(y, (a, b), grad)]
 
     for got, expected in zip(run(matmul), run(torch.matmul), strict=True):
-        assert torch.allclose(got, expected, rtol=1e-5, atol=1e-4)
+        # Sums of many terms that cancel are known to so many times their rounding.
+        assert torch.allclose(got, expected, rtol=1e-5, atol=1e-4 + 2e-6 * max(shape))
 
 
 def test_second_derivatives():
