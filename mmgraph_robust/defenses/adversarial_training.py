@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import ThreatModel
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step, feature_gradients
+from mmgraph_robust.defenses.base import Defense, Step, defended_modalities, feature_gradients
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
@@ -29,14 +29,21 @@ class AdversarialTraining(Defense):
         \text{ taken as constant}
 
     Several steps are projected gradient ascent. With one, as in the formula, the gradient comes from the training
-    step's own forward pass.
+    step's own forward pass. With ``steps=1`` and ``relative=False``, :math:`\Delta_i = \epsilon\, \nabla_{x_i}
+    \mathcal L / \Vert \nabla_{x_i} \mathcal L \Vert_2`, this is the paper's AMR; like there, start from a trained model
+    (``fit`` goes on from the weights that a model has).
 
     Args:
         weight: Weight :math:`\lambda` of the loss on the perturbed features.
-        budget: Size of the perturbation, relative to the clean features.
+        budget: Size :math:`\rho` of the perturbation relative to the clean features, or :math:`\epsilon`.
         steps: Gradient steps per training step; more is slower and stronger.
         modalities: The modalities to defend (default: all that the model reads).
         scope: Whose norm the budget binds.
+        relative: Whether `budget` is relative to the clean features, or in their own unit.
+
+    Source: the equations of the paper, with these deliberate differences: any model, any modalities; the loss on the
+    perturbed features is the model's whole loss, regulariser included (the paper's counts its own once); the mean over
+    the batch in place of the sum; the optimizer is that of the training.
     """
 
     search_space: ClassVar[Mapping[str, Domain]] = {
@@ -53,6 +60,7 @@ class AdversarialTraining(Defense):
         steps: int = 1,
         modalities: Sequence[str] | None = None,
         scope: Literal["item", "matrix"] = "item",
+        relative: bool = True,
     ) -> None:
         if not weight >= 0:
             raise ConfigError(f"'{type(self).__name__}' expects weight >= 0 (got {weight})")
@@ -63,16 +71,13 @@ class AdversarialTraining(Defense):
         self.steps = steps
         self.modalities = None if modalities is None else tuple(modalities)
         self.scope: Literal["item", "matrix"] = scope
+        self.relative = relative
         ThreatModel(self.modalities or ("any",), budget, scope)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Fixes the modalities and their budgets."""
-        names = self.modalities or model.modalities
-        if not names:
-            raise ConfigError(f"'{type(model).__name__}' reads no item features: there is nothing to defend")
-        for name in names:
-            model.check_modality(name)
-        self._threat = ThreatModel(names, self.budget, self.scope)
+        names = defended_modalities(model, self.modalities)
+        self._threat = ThreatModel(names, self.budget, self.scope, relative=self.relative)
         self._radii = self._threat.radii(model.features(data))
 
     def features(self, features: Features, generator: torch.Generator) -> Features:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +31,7 @@ class Step:
         loss: The model's own loss, a scalar.
         generator: The defense's own randomness.
         index: Number of the step, counted over the whole training.
+        optimizer: The training's own, for defenses that take further steps (:func:`step_again`).
     """
 
     model: Recommender
@@ -41,15 +42,21 @@ class Step:
     loss: Tensor
     generator: torch.Generator
     index: int
+    optimizer: torch.optim.Optimizer | None = None
 
 
-def feature_gradients(value: Tensor, features: Features, model: Recommender, *, retain_graph: bool = False) -> Features:
-    """The gradient of `value` with respect to `features`.
+def feature_gradients(
+    value: Tensor, features: Features, model: Recommender, *, retain_graph: bool = False, create_graph: bool = False
+) -> Features:
+    """The gradient of `value` with respect to `features`, itself differentiable with `create_graph`.
 
     Raises:
         ConfigError: If a modality does not reach it: whoever trains on that would defend nothing.
     """
-    found = torch.autograd.grad(value, list(features.values()), retain_graph=retain_graph, allow_unused=True)
+    found = torch.autograd.grad(
+        value, list(features.values()), retain_graph=retain_graph or create_graph, create_graph=create_graph,
+        allow_unused=True,
+    )  # fmt: skip
     for name, gradient in zip(features, found, strict=True):
         if gradient is None:
             raise ConfigError(
@@ -58,6 +65,49 @@ def feature_gradients(value: Tensor, features: Features, model: Recommender, *, 
                 "(LATTICE: refresh_every=1)"
             )
     return dict(zip(features, found, strict=True))
+
+
+def defended_modalities(model: Recommender, modalities: Sequence[str] | None) -> tuple[str, ...]:
+    """The modalities to defend: those asked for, or all that the model reads.
+
+    Raises:
+        ConfigError: If the model reads none, or not one of those asked for.
+    """
+    if not model.modalities:
+        raise ConfigError(f"'{type(model).__name__}' reads no item features: there is nothing to defend")
+    for name in modalities or ():
+        model.check_modality(name)
+    return tuple(modalities or model.modalities)
+
+
+def check_reached(model: Recommender, features: Features, graph: Graph, modalities: Sequence[str]) -> None:
+    """Raises ConfigError if a modality does not reach the training loss: no change of it would defend anything."""
+    leaves = {m: features[m].detach().requires_grad_() for m in modalities}
+    features = features | leaves
+    first = torch.zeros(1, dtype=torch.long, device=model.device)
+    loss = model.loss(model(features, graph), Batch(first, first, first), features)
+    feature_gradients(loss, leaves, model)
+
+
+def step_again(step: Step, features: Features, scale: float = 1.0) -> None:
+    """Lets the optimizer take a step with the gradients at hand, and replaces them by those of the next one.
+
+    Args:
+        step: The step, whose triples are used again.
+        features: The features to train on now.
+        scale: Factor of the model's loss; below zero the next step climbs.
+
+    Raises:
+        ConfigError: If `step` has no optimizer.
+    """
+    if step.optimizer is None:
+        raise ConfigError("this defense takes steps of its own: 'Step' expects the training's optimizer (got None)")
+    step.optimizer.step()
+    # A learned item graph that is kept for some steps is trained where it was learned, and a constant afterwards.
+    kept = {m: a.with_value(a.values().detach()) for m, a in step.graph.latent_graphs.items()}
+    loss = step.model.loss(step.model(features, step.graph.with_latent_graphs(kept)), step.batch, features)
+    step.optimizer.zero_grad(set_to_none=True)
+    (scale * loss).backward()
 
 
 class Defense:
@@ -80,14 +130,14 @@ class Defense:
         return features
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
-        """A term to add to the loss, weight included, and numbers worth a line in the history."""
-        raise NotImplementedError
+        """A term to add to the loss, weight included, and numbers worth a line in the history (default: nothing)."""
+        return step.loss.new_zeros(()), {}
 
     def gradients(self, step: Step) -> None:
         """Changes the parameters' gradients in place, after the backward pass (default: leaves them)."""
 
     def state(self) -> dict[str, object]:
-        """What :meth:`load_state` needs to go on after an interruption, as plain JSON values."""
+        """What :meth:`load_state` needs to go on after an interruption: tensors, numbers and strings, maybe nested."""
         return {}
 
     def load_state(self, state: dict[str, object]) -> None:

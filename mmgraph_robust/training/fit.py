@@ -280,7 +280,7 @@ def _train_step(
     numbers = {"loss": float(loss.detach())}
     step = None
     if defense is not None:
-        step = Step(model, graph, features, batch, embeddings, loss, generator, step_index)
+        step = Step(model, graph, features, batch, embeddings, loss, generator, step_index, optimizer)
         extra, seen = defense.loss(step)
         check_loss(extra, f"the term of '{type(defense).__name__}'", epoch, index)
         loss = loss + extra

@@ -7,6 +7,8 @@ from mmgraph_robust.defenses import AdversarialTraining, Step
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.models import GRCN, VBPR, LightGCN
 
+from .conftest import same
+
 
 @pytest.mark.parametrize("kind", [VBPR, GRCN])
 @pytest.mark.parametrize("steps", [1, 3])
@@ -35,6 +37,39 @@ def test_equals_the_formula(tiny, kind, steps):
     assert torch.allclose(got, expected, atol=1e-5)
     (loss + got).backward()
     assert float(model.projection["visual"].grad.norm() if kind is VBPR else model.id.grad.norm()) > 0
+
+
+def test_with_an_absolute_budget_and_one_step_it_is_amr(tiny, batch, step_of):
+    """The loss and its gradients from the paper's equations for VBPR, triple by triple."""
+    model = VBPR.from_data(tiny, embedding_dim=4, reg=0.0)
+    defense = AdversarialTraining(weight=0.5, budget=0.7, relative=False, modalities=["visual"])
+    step = step_of(model, tiny, defense)
+    got, _ = defense.loss(step)
+    user, item, x = model.user, step.embeddings.item, tiny["item"].x_visual
+    triples = list(zip(*(t.tolist() for t in batch.ids), strict=True))
+
+    def margin(u, i, j, moved):
+        """Features enter through the visual channel only."""
+        p, r = user[u].split(4)
+        rest = item["textual"][i] - item["textual"][j] + item["acoustic"][i] - item["acoustic"][j]
+        return p @ (item["id"][i] - item["id"][j]) + r @ (rest + (moved[i] - moved[j]) @ model.projection["visual"])
+
+    gamma = torch.zeros_like(x)
+    for u, i, j in triples:
+        pull = -torch.sigmoid(-margin(u, i, j, x)) * (model.projection["visual"] @ user[u, 4:])
+        gamma[i] += pull.detach()
+        gamma[j] -= pull.detach()
+    moved = x + 0.7 * gamma / gamma.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    expected = 0.5 * sum(-torch.nn.functional.logsigmoid(margin(*t, moved)) for t in triples) / len(triples)
+    assert torch.allclose(got, expected, atol=1e-5)
+    mine, theirs = (
+        torch.autograd.grad(v, list(model.parameters()), retain_graph=True, allow_unused=True) for v in (got, expected)
+    )
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_with_weight_zero_it_is_plain_training(tiny, train):
+    assert same(train(GRCN, tiny, AdversarialTraining(weight=0.0)), train(GRCN, tiny, None))
 
 
 def test_it_helps_under_attack(shop, trained):
