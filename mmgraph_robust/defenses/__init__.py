@@ -3,10 +3,12 @@
 from mmgraph_robust.defenses.adversarial_training import AdversarialTraining
 from mmgraph_robust.defenses.balancing import ModalityBalancing
 from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
 
 __all__ = [
     "AdversarialTraining",
     "Defense",
+    "FreeAdversarialTraining",
     "ModalityBalancing",
     "Step",
 ]
