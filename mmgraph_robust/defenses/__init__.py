@@ -1,11 +1,13 @@
 """Defenses: plugged into training by hooks, never into a model; and one that wraps a trained model."""
 
 from mmgraph_robust.defenses.adversarial_training import AdversarialTraining
+from mmgraph_robust.defenses.apr import APR
 from mmgraph_robust.defenses.balancing import ModalityBalancing
 from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
 
 __all__ = [
+    "APR",
     "AdversarialTraining",
     "Defense",
     "FreeAdversarialTraining",
