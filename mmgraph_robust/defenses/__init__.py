@@ -5,12 +5,14 @@ from mmgraph_robust.defenses.apr import APR
 from mmgraph_robust.defenses.balancing import ModalityBalancing
 from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
+from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
 
 __all__ = [
     "APR",
     "AdversarialTraining",
     "Defense",
     "FreeAdversarialTraining",
+    "MirrorGradient",
     "ModalityBalancing",
     "Step",
 ]

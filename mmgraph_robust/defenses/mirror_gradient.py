@@ -1,0 +1,61 @@
+"""Training towards flat minima."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mmgraph_robust.defenses.base import Defense, Step, step_again
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.utils import Domain, Float, Int
+
+
+class MirrorGradient(Defense):
+    r"""`"Mirror Gradient: Towards Robust Multimodal Recommender Systems via Exploring Flat Local Minima"
+    <https://arxiv.org/abs/2402.11262>`_ (Zhong et al., WWW 2024): now and then a step down and a smaller one up again.
+
+    In every :math:`\beta`-th step, on the same triples,
+
+    .. math::
+        \theta' = \theta - \eta\, \alpha_1 \nabla \mathcal L(\theta), \qquad
+        \theta'' = \theta' + \eta\, \alpha_2 \nabla \mathcal L(\theta')
+
+    which to first order adds :math:`\frac{1}{2} \eta\, \alpha_1 \alpha_2 \Vert \nabla \mathcal L \Vert^2` to
+    :math:`(\alpha_1 - \alpha_2) \mathcal L`. Both are full steps of the training's optimizer, momentum and weight decay
+    included. No feature is perturbed, so any model may be trained so.
+
+    Args:
+        alpha1: Weight :math:`\alpha_1` of the step down.
+        alpha2: Weight :math:`\alpha_2` of the step up; at 0 it is left out.
+        every: Interval :math:`\beta`.
+
+    Source: the paper's algorithm, with one deliberate difference: steps are counted over the whole training, not anew
+    in each epoch.
+    """
+
+    search_space: ClassVar[Mapping[str, Domain]] = {
+        "alpha2": Float(0.05, 0.5, log=True),
+        "every": Int(1, 6),
+    }
+
+    def __init__(self, *, alpha1: float = 1.0, alpha2: float = 0.2, every: int = 3) -> None:
+        name = type(self).__name__
+        if not 0 < alpha1 < float("inf"):
+            raise ConfigError(f"'{name}' expects a finite alpha1 > 0 (got {alpha1})")
+        if not 0 <= alpha2 < float("inf"):
+            raise ConfigError(f"'{name}' expects a finite alpha2 >= 0 (got {alpha2})")
+        if every < 1:
+            raise ConfigError(f"'{name}' expects every >= 1 (got {every})")
+        self.alpha1 = alpha1
+        self.alpha2 = alpha2
+        self.every = every
+
+    def gradients(self, step: Step) -> None:
+        """Takes the step down, and leaves the gradients of the one up."""
+        if step.index % self.every != 0:
+            return
+        for parameter in step.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self.alpha1)
+        if self.alpha2 > 0:
+            step_again(step, step.features, -self.alpha2)
