@@ -5,6 +5,7 @@ from mmgraph_robust.defenses.apr import APR
 from mmgraph_robust.defenses.balancing import ModalityBalancing
 from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
+from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
 from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "AdversarialTraining",
     "Defense",
     "FreeAdversarialTraining",
+    "GradientPenalty",
     "MirrorGradient",
     "ModalityBalancing",
     "Step",
