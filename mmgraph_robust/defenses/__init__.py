@@ -7,6 +7,7 @@ from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
 from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
 from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
+from mmgraph_robust.defenses.modality_dropout import ModalityDropout
 
 __all__ = [
     "APR",
@@ -16,5 +17,6 @@ __all__ = [
     "GradientPenalty",
     "MirrorGradient",
     "ModalityBalancing",
+    "ModalityDropout",
     "Step",
 ]
