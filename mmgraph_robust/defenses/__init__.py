@@ -4,6 +4,7 @@ from mmgraph_robust.defenses.adversarial_training import AdversarialTraining
 from mmgraph_robust.defenses.apr import APR
 from mmgraph_robust.defenses.balancing import ModalityBalancing
 from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.feature_noise import FeatureNoise
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
 from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
 from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
@@ -13,6 +14,7 @@ __all__ = [
     "APR",
     "AdversarialTraining",
     "Defense",
+    "FeatureNoise",
     "FreeAdversarialTraining",
     "GradientPenalty",
     "MirrorGradient",
