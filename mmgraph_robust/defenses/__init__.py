@@ -9,6 +9,7 @@ from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTra
 from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
 from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
 from mmgraph_robust.defenses.modality_dropout import ModalityDropout
+from mmgraph_robust.defenses.projection_decay import ProjectionDecay
 
 __all__ = [
     "APR",
@@ -20,5 +21,6 @@ __all__ = [
     "MirrorGradient",
     "ModalityBalancing",
     "ModalityDropout",
+    "ProjectionDecay",
     "Step",
 ]
