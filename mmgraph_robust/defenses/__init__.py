@@ -9,10 +9,12 @@ from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTra
 from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
 from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
 from mmgraph_robust.defenses.modality_dropout import ModalityDropout
+from mmgraph_robust.defenses.ogm_ge import OGMGE
 from mmgraph_robust.defenses.projection_decay import ProjectionDecay
 
 __all__ = [
     "APR",
+    "OGMGE",
     "AdversarialTraining",
     "Defense",
     "FeatureNoise",
