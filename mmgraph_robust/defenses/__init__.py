@@ -11,6 +11,7 @@ from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
 from mmgraph_robust.defenses.modality_dropout import ModalityDropout
 from mmgraph_robust.defenses.ogm_ge import OGMGE
 from mmgraph_robust.defenses.projection_decay import ProjectionDecay
+from mmgraph_robust.defenses.smoothing import Smoothed
 
 __all__ = [
     "APR",
@@ -24,5 +25,6 @@ __all__ = [
     "ModalityBalancing",
     "ModalityDropout",
     "ProjectionDecay",
+    "Smoothed",
     "Step",
 ]

@@ -1,0 +1,98 @@
+import copy
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from mmgraph_robust.attacks import PGD, ThreatModel
+from mmgraph_robust.defenses import Smoothed
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.models import FREEDOM, GRCN, MMGCN, VBPR, LightGCN
+from mmgraph_robust.testing import check_model
+from mmgraph_robust.utils import child_generator
+
+
+@pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN, FREEDOM])
+def test_scores_are_the_mean_over_the_noise(tiny, kind):
+    model = kind.from_data(tiny, embedding_dim=4)
+    smoothed = Smoothed(model, tiny, sigma=0.4, samples=3, modalities=["visual"], seed=7)
+    features, graph = model.features(tiny), mr.Graph.from_data(tiny)
+    generator = child_generator(7, "smoothing")
+    deviation = 0.4 * float(features["visual"].square().mean().sqrt())
+    expected = 0.0
+    for _ in range(3):
+        noisy = features["visual"] + deviation * torch.randn(features["visual"].shape, generator=generator)
+        user, item = model(features | {"visual": noisy}, graph).concatenated()
+        expected = expected + user @ item.t() / 3
+    user, item = smoothed(features, graph).concatenated()
+    assert torch.allclose(user @ item.t(), expected, atol=1e-5)
+
+
+def test_without_noise_the_scores_are_the_models(tiny):
+    model = GRCN.from_data(tiny, embedding_dim=4)
+    features, graph = model.features(tiny), mr.Graph.from_data(tiny)
+    user, item = Smoothed(model, tiny, sigma=0.0, samples=1)(features, graph).concatenated()
+    plain = model(features, graph).concatenated()
+    assert torch.equal(user, plain[0])
+    assert torch.equal(item, plain[1])
+
+
+@pytest.mark.parametrize("kind", [MMGCN, GRCN])
+def test_gradients_flow_and_agree_with_finite_differences(tiny, kind):
+    model = Smoothed(kind.from_data(tiny, embedding_dim=4).double(), tiny, sigma=0.2, samples=3)
+    graph = mr.Graph.from_data(tiny)
+    features = {m: x.double() for m, x in model.features(tiny).items()}
+    x = features["visual"].clone().requires_grad_()
+    probe = torch.randn(10, 8, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+
+    def value(z):
+        user, item = model(features | {"visual": z}, graph).concatenated()
+        return (probe * (user @ item.t())).sum()
+
+    (gradient,) = torch.autograd.grad(value(x), x)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    with torch.no_grad():
+        measured = float((value(x + 1e-6 * direction) - value(x - 1e-6 * direction)) / 2e-6)
+    assert abs(measured) > 1e-4
+    assert float((gradient * direction).sum()) == pytest.approx(measured, rel=1e-4)
+
+
+def test_it_is_evaluated_and_attacked_like_any_model(shop):
+    model = GRCN.from_data(shop, embedding_dim=8)
+    mr.fit(model, shop, max_epochs=10, batch_size=256, learning_rate=0.01, progress=False)
+    before = copy.deepcopy(model.state_dict())
+    smoothed = Smoothed(model, shop, sigma=0.3, samples=3)
+    clean = mr.evaluate(smoothed, shop)["recall@20"]
+    assert clean == mr.evaluate(smoothed, shop)["recall@20"]
+    outcome = PGD(steps=5)(smoothed, shop, ThreatModel(["visual", "textual"], 0.3))
+    assert outcome.after["recall@20"] < outcome.before["recall@20"] == pytest.approx(clean)
+    assert "stochastic" not in outcome.flags
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    check_model(smoothed, shop)
+
+
+def test_item_graphs_are_the_models(shop):
+    """Frozen ones are built from features without noise, rebuilt ones from noisy features."""
+    model = FREEDOM.from_data(shop, embedding_dim=4, knn_k=4)
+    smoothed = Smoothed(model, shop, sigma=0.5, samples=2)
+    assert smoothed.knn_k == 4
+    assert smoothed.feature_path == "graph"
+    frozen, plain = smoothed.graph(shop), model.graph(shop)
+    for m, adjacency in plain.item_graphs.items():
+        assert torch.equal(frozen.item_graphs[m].edge_index(), adjacency.edge_index())
+    features = model.features(shop)
+    with torch.no_grad():
+        kept = torch.cat(smoothed(features, frozen).concatenated(), dim=0).square().sum()
+        anew = torch.cat(smoothed(features, frozen.with_item_graphs({})).concatenated(), dim=0).square().sum()
+    assert float(kept) != float(anew)
+
+
+def test_bad_arguments_and_models(tiny):
+    model = VBPR.from_data(tiny)
+    for bad in ({"sigma": -1.0}, {"sigma": float("nan")}, {"samples": 0}):
+        with pytest.raises(ConfigError, match=next(iter(bad))):
+            Smoothed(model, tiny, **bad)
+    with pytest.raises(ConfigError, match="unknown modality"):
+        Smoothed(model, tiny, modalities=["odour"])
+    with pytest.raises(ConfigError, match="nothing to smooth"):
+        Smoothed(LightGCN.from_data(tiny), tiny)
