@@ -134,7 +134,10 @@ class Defense:
         return step.loss.new_zeros(()), {}
 
     def gradients(self, step: Step) -> None:
-        """Changes the parameters' gradients in place, after the backward pass (default: leaves them)."""
+        """Changes the parameters' gradients in place, after the backward pass (default: leaves them).
+
+        It may also take steps of its own before the one that follows (:func:`step_again`).
+        """
 
     def state(self) -> dict[str, object]:
         """What :meth:`load_state` needs to go on after an interruption: tensors, numbers and strings, maybe nested."""

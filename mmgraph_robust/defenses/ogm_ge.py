@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -79,7 +80,7 @@ class OGMGE(Defense):
             others = [p for o, p in trust.items() if o != name]
             # A mean of sigmoids is zero only where float32 is.
             ratio = trust[name] / max(sum(others) / len(others), torch.finfo(torch.float32).tiny)
-            self._factors[name] = 1.0 - float(torch.tensor(self.alpha * ratio).tanh()) if ratio > 1 else 1.0
+            self._factors[name] = 1.0 - math.tanh(self.alpha * ratio) if ratio > 1 else 1.0
         return step.loss.new_zeros(()), {f"factor_{m}": k for m, k in self._factors.items()}
 
     def gradients(self, step: Step) -> None:

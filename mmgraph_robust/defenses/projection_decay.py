@@ -18,9 +18,8 @@ from mmgraph_robust.utils import Domain, Float
 
 
 class ProjectionDecay(Defense):
-    r"""Weight decay, as in `"A Simple Weight Decay Can Improve Generalization"
-    <https://proceedings.neurips.cc/paper/1991/hash/8eefcfdf5990e441f0fb6f3fad709e21-Abstract.html>`_ (Krogh and Hertz,
-    NeurIPS 1991), on nothing but the matrices that features are multiplied with.
+    r"""Weight decay, as in "A Simple Weight Decay Can Improve Generalization" (Krogh and Hertz, NeurIPS 1991), on the
+    matrices that features are multiplied with and on nothing else.
 
     .. math::
         \mathcal L + \frac{\lambda}{2} \sum_m \Vert W_m \Vert_F^2
