@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -15,6 +15,7 @@ from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import Linear, MMGCNConv, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
+from mmgraph_robust.sparse.slices import drop_empty_columns, take_rows
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -145,16 +146,64 @@ class MMGCN(Recommender):
         """Embeddings with one channel per modality."""
         features, preference = self.read(features), self.preference
         branches: dict[str, Tensor] = {}
+        inner: dict[str, Tensor] = {}
         for name in self.modalities:
-            x = features[name]
-            if name in self.projection:
-                x = self.projection[name](x)
-            x = unit_rows(torch.cat([preference[name], x]))
-            for conv in cast(torch.nn.ModuleList, self.convs[name]):
-                x = conv(x, graph.bipartite_mean, self.id)
+            x = unit_rows(torch.cat([preference[name], self._project(features[name], name)]))
+            for layer, conv in enumerate(self._layers(name)):
+                message, own = conv.message(x, graph.bipartite_mean), conv.own(x, self.id)
+                if torch.is_grad_enabled():  # else nobody keeps the layers, so they are not kept here either
+                    parts = {"input": x, "message": message, "own": own}
+                    inner |= {f"{name}_{layer}_{part}": value for part, value in parts.items()}
+                x = conv.put_together(message, own)
             branches[name] = x / len(self.modalities)
         user = sum_tensors([x[: self.num_users] for x in branches.values()])
-        return Embeddings(dict.fromkeys(branches, user), {name: x[self.num_users :] for name, x in branches.items()})
+        item = {name: x[self.num_users :] for name, x in branches.items()}
+        return Embeddings(dict.fromkeys(branches, user), item, inner)
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        result: Tensor = self.projection[name](x) if name in self.projection else x
+        return result
+
+    def _layers(self, name: str) -> list[MMGCNConv]:
+        return [cast(MMGCNConv, conv) for conv in cast(torch.nn.ModuleList, self.convs[name])]
+
+    def item_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor]:
+        """Of up to three layers: the items and their users, along the edges between them.
+
+        The change reaches the users' vectors of the first layer and other items' of the second; these would come back
+        in the fourth. Messages are linear in what is sent, so the change of a message is the message of the change.
+        """
+        layers = self._layers(modality)
+        if len(layers) > 3 or f"{modality}_0_input" not in embeddings.extra:
+            return super().item_encoder(modality, items, features, embeddings, graph)
+        nodes = items + self.num_users
+        to_item, users = drop_empty_columns(take_rows(graph.bipartite_mean, nodes))
+        # The pattern is symmetric, so the same cut of the transpose has the weights of the other direction.
+        to_user, _ = drop_empty_columns(take_rows(graph.bipartite_mean.t(), nodes))
+        to_user = to_user.t()
+
+        def part(layer: int, what: str, ids: Tensor) -> Tensor:
+            return embeddings.extra[f"{modality}_{layer}_{what}"].index_select(0, ids)
+
+        def encode(rows: Tensor) -> Tensor:
+            item = unit_rows(self._project(self._with_residual(rows, modality, items), modality))
+            user: Tensor | None = None
+            for layer, conv in enumerate(layers):
+                message = part(layer, "message", nodes)
+                own = conv.own(item, self.id.index_select(0, nodes))
+                if user is not None:
+                    message = message + conv.message(user - part(layer, "input", users), to_item)
+                new_item = conv.put_together(message, own)
+                if layer < len(layers) - 1:
+                    change = conv.message(item - part(layer, "input", nodes), to_user)
+                    own = part(layer, "own", users) if user is None else conv.own(user, self.id.index_select(0, users))
+                    user = conv.put_together(part(layer, "message", users) + change, own)
+                item = new_item
+            return item / len(self.modalities)
+
+        return encode
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Mean squares of the batch's ids and of all preferences."""
