@@ -14,7 +14,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.distillation import Distillation
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models import Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -206,29 +206,34 @@ class ModalityBalancing(Defense):
     def _margins(self, step: Step, name: str, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """What the sensitive modality can lose and what the others are ahead by, ``[n]`` each."""
         user, item, negative = (t[chosen] for t in (step.batch.user, step.batch.positive, step.batch.negative))
-        e_distilled = self._distillation[name](step, item, negative)
-        e_user = F.embedding(user, step.embeddings.user[name])
-        e_item = F.embedding(item, step.embeddings.item[name])
+        distilled = self._distillation[name](step, item, negative)
+        users: dict[int, Tensor] = {}
+
+        def of_user(channel: str) -> Tensor:
+            # A matrix that several channels share is looked up once; every look-up costs a backward pass.
+            matrix = step.embeddings.user[channel]
+            if id(matrix) not in users:
+                users[id(matrix)] = self._rows(matrix, user)
+            return users[id(matrix)]
+
+        def of_item(channel: str, ids: Tensor) -> Tensor:
+            return self._rows(step.embeddings.item[channel], ids)
+
         if self.normalize:
-            e_user, e_item, e_distilled = unit_rows(e_user), unit_rows(e_item), unit_rows(e_distilled)
-        vulnerability = (e_user * (e_item - e_distilled)).sum(1)
-        others = step.embeddings.subset(self._others[name])
-        positive, other = (self._scores(others, user, items) for items in (item, negative))
-        cover = sum_tensors([positive[c] - other[c] for c in others.channels])
+            distilled = unit_rows(distilled)
+        vulnerability = (of_user(name) * (of_item(name, item) - distilled)).sum(1)
+        margins = [(of_user(c) * (of_item(c, item) - of_item(c, negative))).sum(1) for c in self._others[name]]
+        cover = sum_tensors(margins)
         if self.other == "mean":
-            cover = cover / len(others.channels)
+            cover = cover / len(margins)
         return (
             vulnerability.detach() if self.detach_vulnerability else vulnerability,
             cover.detach() if self.detach_cover else cover,
         )
 
-    def _scores(self, embeddings: Embeddings, user: Tensor, item: Tensor) -> dict[str, Tensor]:
-        if not self.normalize:
-            return embeddings.channel_scores(user, item)
-        pairs = {
-            c: (F.embedding(user, embeddings.user[c]), F.embedding(item, embeddings.item[c])) for c in embeddings.user
-        }
-        return {c: (unit_rows(u) * unit_rows(i)).sum(1) for c, (u, i) in pairs.items()}
+    def _rows(self, matrix: Tensor, ids: Tensor) -> Tensor:
+        rows = F.embedding(ids, matrix)
+        return unit_rows(rows) if self.normalize else rows
 
     def _draw(self, step: Step) -> list[Tensor]:
         """Positions of triples in the batch, in random order; in groups, each with no two of the same positive item."""

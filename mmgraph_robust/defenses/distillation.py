@@ -57,9 +57,9 @@ class Distillation:
             negative: ``[n]`` the items :math:`j_n`.
         """
         x = step.features[self.modality].detach()
-        x = x if self.scope == "matrix" else x[item]
+        x = x if self.scope == "matrix" else x.index_select(0, item)
         vectors = self._vectors(step, item, negative)
-        z = x
+        z, low, high = x, x - self.eps, x + self.eps
         if self.random_start:
             noise = torch.rand(x.shape, generator=step.generator, dtype=x.dtype).to(x.device)
             z = x + self.eps * (2 * noise - 1)
@@ -72,13 +72,13 @@ class Distillation:
                 distance = (embedded - target).square().mean()
                 gradient = feature_gradients(distance, {self.modality: z}, step.model)[self.modality]
                 z = z.detach() - (self.eps / self.steps) * gradient.sign()
-                z = torch.minimum(torch.maximum(z, x - self.eps), x + self.eps)
+                z = torch.minimum(torch.maximum(z, low), high)
         return vectors(z.detach())[0]
 
     def _vectors(self, step: Step, item: Tensor, negative: Tensor) -> _Vectors:
         name = self.modality
         features = step.features | {name: step.features[name].detach()}
-        fixed = step.embeddings.item[name].detach()[negative]
+        fixed = step.embeddings.item[name].detach().index_select(0, negative)
         if self.scope == "row" and self.target == "fixed":
             encode = step.model.item_encoder(name, item, features, step.embeddings, step.graph)
             return lambda z: (encode(z), fixed)

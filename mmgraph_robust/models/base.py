@@ -220,7 +220,7 @@ class Recommender(torch.nn.Module):
 
         It gives what a full forward pass gives, in value and in every gradient, and that is what it is by default. A
         model returns a cheaper one where few rows can change what is asked for: one that follows the change through
-        the items' neighbourhood and takes the rest from `embeddings`. It reads the parameters when it is called.
+        the items' neighbourhood and takes the rest from `embeddings`.
 
         Args:
             modality: The modality whose features change, and whose channel is asked for.

@@ -16,7 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import GraphRefining, Linear, PrototypeRouting, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, spmm
-from mmgraph_robust.sparse.slices import drop_empty_columns, take_rows
+from mmgraph_robust.sparse.slices import cut_rows
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -179,16 +179,21 @@ class GRCN(Recommender):
         """
         if modality not in embeddings.extra:
             return super().item_encoder(modality, items, features, embeddings, graph)
-        to_item, users = drop_empty_columns(take_rows(graph.interactions.t(), items))
-        to_user = take_rows(graph.interactions, users)
+        # Cutting sorts nothing where the rows are in order.
+        ordered, order = items.sort()
+        back = order.argsort()
+        to_item, users = cut_rows(graph.interactions.t(), ordered)
+        to_user, senders = cut_rows(graph.interactions, users, keep=ordered)
+        place = torch.searchsorted(senders, ordered)
+        known = embeddings.extra[modality].index_select(0, senders)
+        preference = unit_rows(self.preference[modality].index_select(0, users))
         scale = len(embeddings.channels) if self.fusion == "mean" else 1
 
         def encode(rows: Tensor) -> Tensor:
-            f = self._project(self._with_residual(rows, modality, items), modality)
-            p = unit_rows(self.preference[modality].index_select(0, users))
-            p = self.routing((embeddings.extra[modality].index_copy(0, items, f), p), to_user)
+            f = self._project(self._with_residual(rows, modality, items), modality).index_select(0, order)
+            p = self.routing((known.index_copy(0, place, f), preference), to_user)
             message, _ = attention_product(to_item, sddmm(to_item, f, p), p)
-            return (f + message) / scale
+            return (f + message).index_select(0, back) / scale
 
         return encode
 

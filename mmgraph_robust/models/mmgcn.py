@@ -15,7 +15,7 @@ from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import Linear, MMGCNConv, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
-from mmgraph_robust.sparse.slices import drop_empty_columns, take_rows
+from mmgraph_robust.sparse.slices import cut_rows
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -178,30 +178,38 @@ class MMGCN(Recommender):
         layers = self._layers(modality)
         if len(layers) > 3 or f"{modality}_0_input" not in embeddings.extra:
             return super().item_encoder(modality, items, features, embeddings, graph)
-        nodes = items + self.num_users
-        to_item, users = drop_empty_columns(take_rows(graph.bipartite_mean, nodes))
+        # Cutting sorts nothing where the rows are in order.
+        nodes, order = (items + self.num_users).sort()
+        back = order.argsort()
+        to_item, users = cut_rows(graph.bipartite_mean, nodes)
         # The pattern is symmetric, so the same cut of the transpose has the weights of the other direction.
-        to_user, _ = drop_empty_columns(take_rows(graph.bipartite_mean.t(), nodes))
-        to_user = to_user.t()
+        to_user = cut_rows(graph.bipartite_mean.t(), nodes)[0].t()
 
-        def part(layer: int, what: str, ids: Tensor) -> Tensor:
-            return embeddings.extra[f"{modality}_{layer}_{what}"].index_select(0, ids)
+        def parts(what: str, ids: Tensor, start: int, stop: int) -> dict[int, Tensor]:
+            names = {layer: f"{modality}_{layer}_{what}" for layer in range(start, stop)}
+            return {layer: embeddings.extra[name].index_select(0, ids) for layer, name in names.items()}
+
+        # As it was before the change; looked up once for all calls.
+        depth = len(layers)
+        item_input, item_message = parts("input", nodes, 0, depth - 1), parts("message", nodes, 0, depth)
+        user_input, user_message = parts("input", users, 1, depth), parts("message", users, 0, depth - 1)
+        own_users = embeddings.extra[f"{modality}_0_own"].index_select(0, users)
+        id_items, id_users = self.id.index_select(0, nodes), self.id.index_select(0, users)
 
         def encode(rows: Tensor) -> Tensor:
-            item = unit_rows(self._project(self._with_residual(rows, modality, items), modality))
-            user: Tensor | None = None
+            x = self._with_residual(rows, modality, items).index_select(0, order)
+            item, user = unit_rows(self._project(x, modality)), own_users
             for layer, conv in enumerate(layers):
-                message = part(layer, "message", nodes)
-                own = conv.own(item, self.id.index_select(0, nodes))
-                if user is not None:
-                    message = message + conv.message(user - part(layer, "input", users), to_item)
-                new_item = conv.put_together(message, own)
-                if layer < len(layers) - 1:
-                    change = conv.message(item - part(layer, "input", nodes), to_user)
-                    own = part(layer, "own", users) if user is None else conv.own(user, self.id.index_select(0, users))
-                    user = conv.put_together(part(layer, "message", users) + change, own)
-                item = new_item
-            return item / len(self.modalities)
+                own, message = conv.own(item, id_items), item_message[layer]
+                if layer > 0:
+                    message = message + conv.message(user - user_input[layer], to_item)
+                moved = conv.put_together(message, own)
+                if layer < depth - 1:
+                    own = own_users if layer == 0 else conv.own(user, id_users)
+                    message = user_message[layer] + conv.message(item - item_input[layer], to_user)
+                    user = conv.put_together(message, own)
+                item = moved
+            return item.index_select(0, back) / len(self.modalities)
 
         return encode
 

@@ -9,28 +9,28 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.structure import Structure
 
 
-def take_rows(adj: Adjacency, rows: Tensor) -> Adjacency:
-    """``[n, num_cols]``: some rows of a matrix, in the order given, with their values.
+def cut_rows(adj: Adjacency, rows: Tensor, keep: Tensor | None = None) -> tuple[Adjacency, Tensor]:
+    """Some rows of a matrix without the columns that have no entry there.
 
     Args:
         adj: The matrix.
-        rows: ``[n]`` ids of its rows.
+        rows: ``[n]`` ids of its rows, ascending, no two the same.
+        keep: Ids of columns that stay even if they are empty.
+
+    Shapes:
+        - **output:** a matrix ``[n, m]`` with the values of `adj`, and the ``[m]`` ids of its columns, ascending
     """
-    rowptr = adj.rowptr.long()
-    start, degree = rowptr[rows], rowptr[rows + 1] - rowptr[rows]
-    pointers = torch.zeros(rows.numel() + 1, dtype=torch.long, device=adj.device)
-    torch.cumsum(degree, 0, out=pointers[1:])
-    edge = torch.arange(int(pointers[-1]), device=adj.device)
-    edge = edge + (start - pointers[:-1]).repeat_interleave(degree, output_size=edge.numel())
-    structure = Structure(pointers.to(adj.rowptr.dtype), adj.col.index_select(0, edge), adj.num_cols)
-    return Adjacency(structure, None if adj.value is None else adj.value.index_select(0, edge))
-
-
-def drop_empty_columns(adj: Adjacency) -> tuple[Adjacency, Tensor]:
-    """The matrix without the columns that have no entry, and the ``[m]`` ids of those that stay, ascending."""
-    present = torch.zeros(adj.num_cols, dtype=torch.bool, device=adj.device)
-    present[adj.col.long()] = True
-    kept = present.nonzero().squeeze(1)
-    place = torch.cumsum(present, 0).to(adj.col.dtype) - 1
-    structure = Structure(adj.rowptr, place.index_select(0, adj.col), kept.numel())
-    return Adjacency(structure, adj.value), kept
+    wanted, present = (torch.zeros(size, dtype=torch.bool, device=adj.device) for size in adj.shape)
+    wanted[rows] = True
+    part = adj.select(wanted.index_select(0, adj.row))
+    present[part.col.long()] = True
+    if keep is not None:
+        present[keep] = True
+    columns = present.nonzero().squeeze(1)
+    place = (torch.cumsum(present, 0) - 1).to(part.col.dtype)
+    # Rows that are left out are empty by now, so where the others end is where they begin.
+    rowptr = torch.cat([part.rowptr[:1], part.rowptr[1:].index_select(0, rows)])
+    # The same entries in the same order, so the transpose's order is the same as well.
+    permutation = part.permutation
+    structure = Structure(rowptr, place.index_select(0, part.col), columns.numel(), permutation=permutation)
+    return Adjacency(structure, part.value), columns
