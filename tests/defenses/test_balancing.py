@@ -143,7 +143,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_equals_a_slow_plain_reference(precise, repeated, kind, options):
     """All items have to be distilled together: in a graph model each one's change reaches the others."""
-    model = kind.from_data(precise, embedding_dim=4, seed=2).double()
+    model = kind.from_data(precise, embedding_dim=4, seed=2 if kind is MMGCN else 0).double()
     defense = ModalityBalancing("visual", **options)
     step = step_of(model, precise, repeated)
     defense.setup(model, precise, step.graph)
