@@ -183,15 +183,15 @@ class GRCN(Recommender):
         ordered, order = items.sort()
         back = order.argsort()
         to_item, users = cut_rows(graph.interactions.t(), ordered)
-        to_known, others = cut_rows(graph.interactions, users, without=items)
-        known = embeddings.extra[modality].index_select(0, others)
+        to_user, senders = cut_rows(graph.interactions, users, keep=ordered)
+        place = torch.searchsorted(senders, ordered)
+        known = embeddings.extra[modality].index_select(0, senders)
         preference = unit_rows(self.preference[modality].index_select(0, users))
-        route = self.routing.beside(preference, known, to_known, to_item.t())
         scale = len(embeddings.channels) if self.fusion == "mean" else 1
 
         def encode(rows: Tensor) -> Tensor:
             f = self._project(self._with_residual(rows, modality, items), modality).index_select(0, order)
-            p = route(f)
+            p = self.routing((known.index_copy(0, place, f), preference), to_user)
             message, _ = attention_product(to_item, sddmm(to_item, f, p), p)
             return (f + message).index_select(0, back) / scale
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency
-from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, segment_reduce, spmm
+from mmgraph_robust.sparse import attention_product, sddmm
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.utils import unit_rows
 
@@ -49,39 +47,6 @@ class PrototypeRouting(torch.nn.Module):
             message, _ = attention_product(adjacency, sddmm(adjacency, preference, item), item)
             preference = unit_rows(preference + message)
         return preference
-
-    def beside(
-        self, preference: Tensor, known: Tensor, to_known: Adjacency, to_changed: Adjacency
-    ) -> Callable[[Tensor], Tensor]:
-        """The same routing as a function of some of the items, with what does not depend on them computed once.
-
-        Of a softmax, numerator and denominator are sums over both kinds of items; vectors of length one cannot
-        overflow it.
-
-        Args:
-            preference: ``[num_users, dim]`` of length one.
-            known: ``[num_known, dim]`` items that stay as they are, of length one.
-            to_known: ``[num_users, num_known]``
-            to_changed: ``[num_users, num_changed]``; every user has an edge in it. The function takes
-                ``[num_changed, dim]``, of length one.
-        """
-
-        def sums(adjacency: Adjacency, item: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-            weight = sddmm(adjacency, p, item).exp()
-            return spmm(adjacency, item, weight), segment_reduce(adjacency, weight)
-
-        first = sums(to_known, known, preference)
-
-        def route(changed: Tensor) -> Tensor:
-            p = preference
-            for index in range(self.num_routings):
-                message, mass = first if index == 0 else sums(to_known, known, p)
-                more, share = sums(to_changed, changed, p)
-                # Times the denominator: the length makes no difference.
-                p = unit_rows(torch.addcmul(message + more, (mass + share).unsqueeze(1), p))
-            return p
-
-        return route
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_routings={self.num_routings})"

@@ -9,26 +9,23 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.structure import Structure
 
 
-def cut_rows(adj: Adjacency, rows: Tensor, without: Tensor | None = None) -> tuple[Adjacency, Tensor]:
+def cut_rows(adj: Adjacency, rows: Tensor, keep: Tensor | None = None) -> tuple[Adjacency, Tensor]:
     """Some rows of a matrix without the columns that have no entry there.
 
     Args:
         adj: The matrix.
         rows: ``[n]`` ids of its rows, ascending, no two the same.
-        without: Ids of columns whose entries are left out.
+        keep: Ids of columns that stay even if they are empty.
 
     Shapes:
         - **output:** a matrix ``[n, m]`` with the values of `adj`, and the ``[m]`` ids of its columns, ascending
     """
     wanted, present = (torch.zeros(size, dtype=torch.bool, device=adj.device) for size in adj.shape)
     wanted[rows] = True
-    chosen = wanted.index_select(0, adj.row)
-    if without is not None:
-        stays = torch.ones(adj.num_cols, dtype=torch.bool, device=adj.device)
-        stays[without] = False
-        chosen &= stays.index_select(0, adj.col)
-    part = adj.select(chosen)
+    part = adj.select(wanted.index_select(0, adj.row))
     present[part.col.long()] = True
+    if keep is not None:
+        present[keep] = True
     columns = present.nonzero().squeeze(1)
     place = (torch.cumsum(present, 0) - 1).to(part.col.dtype)
     # Rows that are left out are empty by now, so where the others end is where they begin.
