@@ -169,7 +169,7 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
         for what, ours, full in zip(["vectors", *["gradients"] * (len(found[0]) - 1)], *found, strict=True):
             _require(
                 ours.shape == full.shape and torch.allclose(ours, full, rtol=1e-3, atol=1e-4 * float(full.abs().max())),
-                f"'item_encoder' gives other {what} in the channel of '{name}' than a full pass on the changed features: "
+                f"'item_encoder' gives other {what} in the channel of '{name}' than a full pass: "
                 "correct it, or leave it out (a subclass with a 'forward' of its own inherits that of its base)",
             )
 

@@ -24,4 +24,5 @@ def test_cut_rows_is_the_dense_cut_both_ways():
         _, columns = cut_rows(adj, rows, keep=torch.tensor([7]))
         assert 7 in columns.tolist()
     part, columns = cut_rows(adj, torch.tensor([4]))
-    assert part.shape == (1, 0) and columns.numel() == 0
+    assert part.shape == (1, 0)
+    assert columns.numel() == 0
