@@ -14,7 +14,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.distillation import Distillation
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models import Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -207,29 +207,32 @@ class ModalityBalancing(Defense):
         """What the sensitive modality can lose and what the others are ahead by, ``[n]`` each."""
         user, item, negative = (t[chosen] for t in (step.batch.user, step.batch.positive, step.batch.negative))
         distilled = self._distillation[name](step, item, negative)
-        e_user = F.embedding(user, step.embeddings.user[name])
-        e_item = F.embedding(item, step.embeddings.item[name])
-        if self.normalize:
-            e_user, e_item, distilled = unit_rows(e_user), unit_rows(e_item), unit_rows(distilled)
-        vulnerability = (e_user * (e_item - distilled)).sum(1)
-        others = step.embeddings.subset(self._others[name])
-        positive, other = self._scores(others, user, item), self._scores(others, user, negative)
-        cover = sum_tensors([positive[c] - other[c] for c in others.channels])
+        users: dict[int, Tensor] = {}
+
+        def score(channel: str, vectors: Tensor) -> Tensor:
+            # A matrix that channels share is looked up once, since every look-up has a backward pass over all users.
+            matrix = step.embeddings.user[channel]
+            if id(matrix) not in users:
+                users[id(matrix)] = self._rows(matrix, user)
+            return (users[id(matrix)] * vectors).sum(1)
+
+        def vectors(channel: str, ids: Tensor) -> Tensor:
+            return self._rows(step.embeddings.item[channel], ids)
+
+        distilled = unit_rows(distilled) if self.normalize else distilled
+        vulnerability = score(name, vectors(name, item) - distilled)
+        margins = [score(c, vectors(c, item)) - score(c, vectors(c, negative)) for c in self._others[name]]
+        cover = sum_tensors(margins)
         if self.other == "mean":
-            cover = cover / len(others.channels)
+            cover = cover / len(margins)
         return (
             vulnerability.detach() if self.detach_vulnerability else vulnerability,
             cover.detach() if self.detach_cover else cover,
         )
 
-    def _scores(self, embeddings: Embeddings, user: Tensor, item: Tensor) -> dict[str, Tensor]:
-        if not self.normalize:
-            return embeddings.channel_scores(user, item)
-        users, items = (
-            {c: unit_rows(F.embedding(ids, x)) for c, x in side.items()}
-            for ids, side in ((user, embeddings.user), (item, embeddings.item))
-        )
-        return {c: (users[c] * items[c]).sum(1) for c in users}
+    def _rows(self, matrix: Tensor, ids: Tensor) -> Tensor:
+        rows = F.embedding(ids, matrix)
+        return unit_rows(rows) if self.normalize else rows
 
     def _draw(self, step: Step) -> list[Tensor]:
         """Positions of triples in the batch, in random order; in groups, each with no two of the same positive item."""
