@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step, feature_gradients
+from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.distillation import Distillation
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models import Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
-from mmgraph_robust.utils import Categorical, Domain, Float, Int
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
 
 class ModalityBalancing(Defense):
@@ -33,20 +34,36 @@ class ModalityBalancing(Defense):
         \mathcal L = \mathcal L_{model}
         + \lambda\, \mathrm{mean}_n \max\Big(0,\ vul_n - \sum_{o \ne s} \big(s^o(u, i) - s^o(u, j)\big)\Big)
 
-    All pairs are distilled at once in full forward passes (so that an item moves its users and neighbours too): a step
-    costs `steps` + 1 further passes, however many the pairs. In one pass an item can wear one perturbation, so of
-    several triples with the same positive item the first drawn is taken.
+    All pairs are distilled at once (so that an item moves its users and neighbours too): a step costs `steps` + 1
+    further passes, however many the pairs; of a model's :meth:`~mmgraph_robust.models.Recommender.item_encoder`, or
+    full ones for ``scope="matrix"`` and ``target="moving"``.
 
     Args:
-        sensitive: The modality to protect. :func:`mmgraph_robust.evaluation.find_sensitive` finds it on validation.
+        sensitive: The modality to protect; or several, or ``"all"`` that the model reads, as `schedule` says.
+            :func:`mmgraph_robust.evaluation.find_sensitive` finds one on validation.
+        schedule: With several modalities, ``"turn"``: each step that applies the term takes the next one;
+            ``"together"``: every step takes all, and the mean of their terms.
         weight: Weight :math:`\lambda`.
-        pairs: Number of triples drawn from each batch (default: one for every positive item of the batch).
+        pairs: Number of triples drawn from each batch (default: one for every positive item of the batch; with
+            ``duplicates="split"`` every triple).
+        duplicates: In one pass an item can wear one perturbation. ``"first"``: of several triples with the same
+            positive item the first drawn is taken. ``"split"``: the triples are distilled in sub-batches, the first of
+            each item, then the second of each, ...; the cost is that of the most frequent item.
         eps: Half-width :math:`\epsilon` of the box.
         unit: ``"rms"``: `eps` in units of the features' root mean square, so that it means the same in every modality
             and data set; ``"absolute"``: in the features' own unit, as in the literature (where it is 1.0).
         steps: Number :math:`R` of sign gradient steps, each of size :math:`\epsilon / R`.
+        scope: ``"row"``: the rows of the positive items move; ``"matrix"``: every row of the sensitive features whose
+            gradient is not zero, in a graph model those of neighbours as well.
+        target: Whether :math:`e^s_j` is that of the unchanged features, or recomputed on the changed ones at each step.
+        random_start: Whether distillation starts at a random point of the box.
+        normalize: Whether all vectors have length one in distillation and margins, so that margins are differences of
+            cosines.
         other: How several other modalities' margins are combined.
         include_id: Whether the ``id`` channel counts among the others.
+        detach_vulnerability: Whether the vulnerability is a constant, so that only the other margins are trained.
+        detach_cover: Whether the other margins are constants, so that only the vulnerability is trained.
+        warmup: Number of epochs at the start without the term.
         every: Apply the term in every so many steps, with `every` times the weight: cheaper, the same on average.
 
     Source: the formulas above from independent descriptions of the method; the defaults are ours (the
@@ -57,113 +74,188 @@ class ModalityBalancing(Defense):
         "weight": Float(0.01, 10.0, log=True),
         "eps": Float(0.05, 1.0, log=True),
         "steps": Int(1, 10),
+        "scope": Categorical(["row", "matrix"]),
+        "target": Categorical(["fixed", "moving"]),
         "other": Categorical(["sum", "mean"]),
         "include_id": Categorical([False, True]),
+        "detach_vulnerability": Categorical([False, True]),
     }
 
     def __init__(
         self,
-        sensitive: str,
+        sensitive: str | Sequence[str],
         *,
+        schedule: Literal["turn", "together"] = "turn",
         weight: float = 1.0,
         pairs: int | None = None,
+        duplicates: Literal["first", "split"] = "first",
         eps: float = 0.25,
         unit: Literal["rms", "absolute"] = "rms",
         steps: int = 3,
+        scope: Literal["row", "matrix"] = "row",
+        target: Literal["fixed", "moving"] = "fixed",
+        random_start: bool = False,
+        normalize: bool = False,
         other: Literal["sum", "mean"] = "sum",
         include_id: bool = False,
+        detach_vulnerability: bool = False,
+        detach_cover: bool = False,
+        warmup: int = 0,
         every: int = 1,
     ) -> None:
         name = type(self).__name__
         for key, number in (("weight", weight), ("eps", eps)):
             if not 0 <= number < float("inf"):
                 raise ConfigError(f"'{name}' expects a finite {key} >= 0 (got {number})")
-        for key, count in (("pairs", pairs), ("steps", steps), ("every", every)):
-            if count is not None and count < 1:
-                raise ConfigError(f"'{name}' expects {key} >= 1 (got {count})")
-        if unit not in ("rms", "absolute"):
-            raise ConfigError(f"'{name}' expects unit 'rms' or 'absolute' (got '{unit}')")
-        if other not in ("sum", "mean"):
-            raise ConfigError(f"'{name}' expects other 'sum' or 'mean' (got '{other}')")
-        self.sensitive = sensitive
+        for key, count, low in (("pairs", pairs, 1), ("steps", steps, 1), ("every", every, 1), ("warmup", warmup, 0)):
+            if count is not None and count < low:
+                raise ConfigError(f"'{name}' expects {key} >= {low} (got {count})")
+        for key, choice, known in (
+            ("schedule", schedule, ("turn", "together")), ("duplicates", duplicates, ("first", "split")),
+            ("unit", unit, ("rms", "absolute")), ("scope", scope, ("row", "matrix")),
+            ("target", target, ("fixed", "moving")), ("other", other, ("sum", "mean")),
+        ):  # fmt: skip
+            if choice not in known:
+                raise ConfigError(f"'{name}' expects {key} '{known[0]}' or '{known[1]}' (got '{choice}')")
+        if detach_vulnerability and detach_cover:
+            raise ConfigError(f"'{name}' expects detach_vulnerability or detach_cover, not both: nothing would train")
+        names = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"'{name}' expects sensitive to name one modality or several (got {list(names)})")
+        self.sensitive = sensitive if isinstance(sensitive, str) else names
+        self.schedule = schedule
         self.weight = weight
         self.pairs = pairs
+        self.duplicates = duplicates
         self.eps = eps
         self.unit = unit
         self.steps = steps
+        self.scope: Literal["row", "matrix"] = scope
+        self.target: Literal["fixed", "moving"] = target
+        self.random_start = random_start
+        self.normalize = normalize
         self.other = other
         self.include_id = include_id
+        self.detach_vulnerability = detach_vulnerability
+        self.detach_cover = detach_cover
+        self.warmup = warmup
         self.every = every
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Checks that there is a sensitive modality and another one, and fixes the box."""
         if not model.modalities:
             raise ConfigError(f"'{type(model).__name__}' reads no item features: there is nothing to balance")
-        model.check_modality(self.sensitive)
+        names = (self.sensitive,) if isinstance(self.sensitive, str) else self.sensitive
+        if self.sensitive == "all":
+            names = model.modalities
+        for name in names:
+            model.check_modality(name)
         features = model.features(data)
         with torch.no_grad():
             channels = model(features, graph).channels
-        if self.sensitive not in channels:
+        self._others = {name: self._others_of(name, channels, model) for name in names}
+        self._distillation = {name: self._distillation_of(name, features[name]) for name in names}
+        self._epoch = 0
+
+    def _others_of(self, name: str, channels: Sequence[str], model: Recommender) -> list[str]:
+        if name not in channels:
             raise ConfigError(
-                f"'{type(model).__name__}' has no score channel '{self.sensitive}' (it has {list(channels)}): "
+                f"'{type(model).__name__}' has no score channel '{name}' (it has {list(channels)}): "
                 "balancing needs one per modality"
             )
-        self._others = [c for c in channels if c != self.sensitive and (self.include_id or c != "id")]
-        if not self._others:
+        others = [c for c in channels if c != name and (self.include_id or c != "id")]
+        if not others:
             raise DataError(
-                f"balancing '{self.sensitive}' needs another modality to pay for it; '{type(model).__name__}' has the "
+                f"balancing '{name}' needs another modality to pay for it; '{type(model).__name__}' has the "
                 f"channels {list(channels)} (set include_id=True to count the ids)"
             )
-        x = features[self.sensitive]
-        self._eps = self.eps * (float(x.square().mean().sqrt()) if self.unit == "rms" else 1.0)
+        return others
+
+    def _distillation_of(self, name: str, x: Tensor) -> Distillation:
+        eps = self.eps * (float(x.square().mean().sqrt()) if self.unit == "rms" else 1.0)
+        return Distillation(name, eps, self.steps, self.scope, self.target, self.random_start, self.normalize)
+
+    def start_epoch(self, epoch: int, generator: torch.Generator) -> None:
+        """Notes the epoch, for the warm-up."""
+        self._epoch = epoch
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
         """The hinge, and the numbers behind it."""
-        if step.index % self.every != 0:
+        if self._epoch < self.warmup or step.index % self.every != 0:
             return step.loss.new_zeros(()), {}
-        chosen = self._draw(step)
-        user, item, negative = (t[chosen] for t in (step.batch.user, step.batch.positive, step.batch.negative))
-        distilled = self._distil(step, item, negative)
-        changed = self._encode(step, item, distilled)
-        e_user = F.embedding(user, step.embeddings.user[self.sensitive])
-        e_item = F.embedding(item, step.embeddings.item[self.sensitive])
-        e_distilled = F.embedding(item, changed.item[self.sensitive])
-        vulnerability = (e_user * (e_item - e_distilled)).sum(1)
-        positive = step.embeddings.channel_scores(user, item)
-        other = step.embeddings.channel_scores(user, negative)
-        cover = sum_tensors([positive[c] - other[c] for c in self._others])
-        if self.other == "mean":
-            cover = cover / len(self._others)
-        gap = (vulnerability - cover).relu()
+        names = list(self._others)
+        if self.schedule == "turn":
+            names = [names[step.index // self.every % len(names)]]
+        gaps, vulnerabilities, covers = [], [], []
+        groups = self._draw(step)
+        for name in names:
+            for chosen in groups:
+                vulnerability, cover = self._margins(step, name, chosen)
+                gaps.append((vulnerability - cover).relu())
+                vulnerabilities.append(vulnerability.detach())
+                covers.append(cover.detach())
+        # Every modality has the same triples, so the mean over all is the mean of the modalities' terms.
+        gap = torch.cat(gaps)
         numbers = {
-            "vulnerability": float(vulnerability.detach().mean()),
-            "cover": float(cover.detach().mean()),
+            "vulnerability": float(torch.cat(vulnerabilities).mean()),
+            "cover": float(torch.cat(covers).mean()),
             "active_hinges": float((gap.detach() > 0).float().mean()),
         }
         return self.weight * self.every * gap.mean(), numbers
 
-    def _draw(self, step: Step) -> Tensor:
-        """Positions of triples in the batch, in random order, no two with the same positive item."""
+    def _margins(self, step: Step, name: str, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """What the sensitive modality can lose and what the others are ahead by, ``[n]`` each."""
+        user, item, negative = (t[chosen] for t in (step.batch.user, step.batch.positive, step.batch.negative))
+        distilled = self._distillation[name](step, item, negative)
+        users: dict[int, Tensor] = {}
+
+        def score(channel: str, vectors: Tensor) -> Tensor:
+            # A matrix that channels share is looked up once, since every look-up has a backward pass over all users.
+            matrix = step.embeddings.user[channel]
+            if id(matrix) not in users:
+                users[id(matrix)] = self._rows(matrix, user)
+            return (users[id(matrix)] * vectors).sum(1)
+
+        def vectors(channel: str, ids: Tensor) -> Tensor:
+            return self._rows(step.embeddings.item[channel], ids)
+
+        distilled = unit_rows(distilled) if self.normalize else distilled
+        vulnerability = score(name, vectors(name, item) - distilled)
+        margins = [score(c, vectors(c, item)) - score(c, vectors(c, negative)) for c in self._others[name]]
+        cover = sum_tensors(margins)
+        if self.other == "mean":
+            cover = cover / len(margins)
+        return (
+            vulnerability.detach() if self.detach_vulnerability else vulnerability,
+            cover.detach() if self.detach_cover else cover,
+        )
+
+    def _rows(self, matrix: Tensor, ids: Tensor) -> Tensor:
+        rows = F.embedding(ids, matrix)
+        return unit_rows(rows) if self.normalize else rows
+
+    def _draw(self, step: Step) -> list[Tensor]:
+        """Positions of triples in the batch, in random order; in groups, each with no two of the same positive item."""
         order = torch.randperm(len(step.batch), generator=step.generator).to(step.batch.user.device)
+        if self.duplicates == "split":
+            return split_repeated(order[: self.pairs], step.batch.positive)
         items, place = torch.unique(step.batch.positive[order], return_inverse=True)
         first = torch.full_like(items, order.numel())
         first = first.scatter_reduce(0, place, torch.arange(order.numel(), device=order.device), "amin")
-        return order[first.sort().values[: self.pairs]]
+        return [order[first.sort().values[: self.pairs]]]
 
-    def _distil(self, step: Step, item: Tensor, negative: Tensor) -> Tensor:
-        """``[n, dim]`` features near those of `item` whose embedding is near that of `negative`."""
-        x = step.features[self.sensitive].detach()[item]
-        target = step.embeddings.item[self.sensitive].detach()[negative]
-        z = x
-        for _ in range(self.steps):
-            z = z.detach().requires_grad_()
-            embedded = F.embedding(item, self._encode(step, item, z).item[self.sensitive])
-            distance = (embedded - target).square().mean()
-            gradient = feature_gradients(distance, {self.sensitive: z}, step.model)[self.sensitive]
-            z = z.detach() - (self._eps / self.steps) * gradient.sign()
-            z = torch.minimum(torch.maximum(z, x - self._eps), x + self._eps)
-        return z.detach()
 
-    def _encode(self, step: Step, item: Tensor, rows: Tensor) -> Embeddings:
-        features = step.features[self.sensitive].detach().index_copy(0, item, rows)
-        return step.model(step.features | {self.sensitive: features}, step.graph)
+def split_repeated(order: Tensor, item: Tensor) -> list[Tensor]:
+    """`order` in groups: the first position of every item, the second of every item that has two, and so on.
+
+    Args:
+        order: ``[n]`` positions.
+        item: The item at each position.
+    """
+    # A stable sort puts the positions of an item side by side in their order.
+    items, by_item = item[order].sort(stable=True)
+    _, counts = torch.unique_consecutive(items, return_counts=True)
+    start = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    rank = torch.empty_like(order)
+    rank[by_item] = torch.arange(order.numel(), device=order.device) - start
+    return [order[rank == r] for r in range(int(counts.max()))]

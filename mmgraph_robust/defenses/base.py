@@ -53,10 +53,13 @@ def feature_gradients(
     Raises:
         ConfigError: If a modality does not reach it: whoever trains on that would defend nothing.
     """
-    found = torch.autograd.grad(
-        value, list(features.values()), retain_graph=retain_graph or create_graph, create_graph=create_graph,
-        allow_unused=True,
-    )  # fmt: skip
+    leaves = list(features.values())
+    found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if value.requires_grad:
+        found = torch.autograd.grad(
+            value, leaves, retain_graph=retain_graph or create_graph, create_graph=create_graph, allow_unused=True
+        )
+    result: Features = {}
     for name, gradient in zip(features, found, strict=True):
         if gradient is None:
             raise ConfigError(
@@ -64,7 +67,8 @@ def feature_gradients(
                 "defended: features that act through an item graph are met only where every step builds it anew "
                 "(LATTICE: refresh_every=1)"
             )
-    return dict(zip(features, found, strict=True))
+        result[name] = gradient
+    return result
 
 
 def defended_modalities(model: Recommender, modalities: Sequence[str] | None) -> tuple[str, ...]:

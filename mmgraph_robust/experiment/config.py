@@ -143,7 +143,8 @@ class RunConfig:
         known = list(modalities(data))
         for defense in self.defenses:
             sensitive = defense.arguments.get("sensitive", "auto")
-            for name in defense.arguments.get("modalities") or ([] if sensitive == "auto" else [sensitive]):
+            named = [] if sensitive in ("auto", "all") else [sensitive] if isinstance(sensitive, str) else sensitive
+            for name in defense.arguments.get("modalities") or named:
                 if name not in known:
                     raise ConfigError(f"defenses.{defense.label}: {unknown_name('modality', name, known)}")
         for model in self.models:

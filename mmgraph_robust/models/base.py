@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -149,7 +149,10 @@ class Recommender(torch.nn.Module):
             modality: Which of them.
             rows: ``[n]`` item ids.
         """
-        x = F.embedding(rows, features[modality])
+        return self._with_residual(F.embedding(rows, features[modality]), modality, rows)
+
+    def _with_residual(self, x: Tensor, modality: str, rows: Tensor) -> Tensor:
+        """The features `x` of the items `rows` as the model reads them."""
         return x + F.embedding(rows, self.residual[modality]) if modality in self.residual else x
 
     def graph(self, data: HeteroData) -> Graph:
@@ -208,6 +211,30 @@ class Recommender(torch.nn.Module):
         (default: :obj:`None`); where items or users exchange messages there is none.
         """
         return None
+
+    def item_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor]:
+        """A function from other features of some items, ``[n, feature_dim]``, to the vectors ``[n, dim]`` that the
+        items would have in the channel of `modality`; everything else is as in `features`.
+
+        It gives what a full forward pass gives, in value and in every gradient, and that is what it is by default. A
+        model returns a cheaper one where few rows can change what is asked for: one that follows the change through
+        the items' neighbourhood and takes the rest from `embeddings`.
+
+        Args:
+            modality: The modality whose features change, and whose channel is asked for.
+            items: ``[n]`` item ids, no two the same.
+            features: The features of all items, as they are.
+            embeddings: What the model computed on `features` in this training step, with gradients on.
+            graph: The graph that it did so on.
+        """
+
+        def encode(rows: Tensor) -> Tensor:
+            changed = features[modality].index_copy(0, items, rows)
+            return F.embedding(items, self(features | {modality: changed}, graph).item[modality])
+
+        return encode
 
     def training_graph(
         self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator

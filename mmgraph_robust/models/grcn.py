@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -16,6 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import GraphRefining, Linear, PrototypeRouting, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.sparse import Adjacency, attention_product, sddmm, spmm
+from mmgraph_robust.sparse.slices import cut_rows
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -142,10 +143,12 @@ class GRCN(Recommender):
         user: dict[str, Tensor] = {}
         item: dict[str, Tensor] = {}
         user_affinities, item_affinities = [], []
+        inner: dict[str, Tensor] = {}
         for name in self.modalities:
             p = unit_rows(self.preference[name])
-            # Under autocast the map gives half precision, and ids stay in full.
-            f = unit_rows(F.leaky_relu(self.projection[name](features[name])).to(p.dtype))
+            f = self._project(features[name], name)
+            if torch.is_grad_enabled():  # else nobody keeps it, so it is not kept here either
+                inner[name] = f
             p = self.routing((f, p), to_user)
             # The affinity is symmetric; only the softmax differs by direction.
             dots = sddmm(to_user, p, f)
@@ -159,9 +162,40 @@ class GRCN(Recommender):
             return Embeddings({"id": id_user}, {"id": id_item})
         user, item = {"id": id_user} | user, {"id": id_item} | item
         if self.fusion == "concat":
-            return Embeddings(user, item)
+            return Embeddings(user, item, inner)
         fused = sum_tensors(list(user.values())) / len(user)
-        return Embeddings(dict.fromkeys(user, fused), {name: x / len(item) for name, x in item.items()})
+        return Embeddings(dict.fromkeys(user, fused), {name: x / len(item) for name, x in item.items()}, inner)
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        # Under autocast the map gives half precision, and ids stay in full.
+        return unit_rows(F.leaky_relu(self.projection[name](x)).to(self.preference[name].dtype))
+
+    def item_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor]:
+        """Users of the items are routed anew, along all their edges; then they send to the items.
+
+        Neither other modalities nor ids have a part in the channel of a modality, nor do users send to other users.
+        """
+        if modality not in embeddings.extra:
+            return super().item_encoder(modality, items, features, embeddings, graph)
+        # Cutting sorts nothing where the rows are in order.
+        ordered, order = items.sort()
+        back = order.argsort()
+        to_item, users = cut_rows(graph.interactions.t(), ordered)
+        to_user, senders = cut_rows(graph.interactions, users, keep=ordered)
+        place = torch.searchsorted(senders, ordered)
+        known = embeddings.extra[modality].index_select(0, senders)
+        preference = unit_rows(self.preference[modality].index_select(0, users))
+        scale = len(embeddings.channels) if self.fusion == "mean" else 1
+
+        def encode(rows: Tensor) -> Tensor:
+            f = self._project(self._with_residual(rows, modality, items), modality).index_select(0, order)
+            p = self.routing((known.index_copy(0, place, f), preference), to_user)
+            message, _ = attention_product(to_item, sddmm(to_item, f, p), p)
+            return (f + message).index_select(0, back) / scale
+
+        return encode
 
     def _propagate_ids(
         self, to_user: Adjacency, to_item: Adjacency, user_affinities: list[Tensor], item_affinities: list[Tensor]

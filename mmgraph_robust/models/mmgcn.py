@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -15,6 +15,7 @@ from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import Linear, MMGCNConv, batch_mean_squares
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
+from mmgraph_robust.sparse.slices import cut_rows
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
@@ -145,16 +146,72 @@ class MMGCN(Recommender):
         """Embeddings with one channel per modality."""
         features, preference = self.read(features), self.preference
         branches: dict[str, Tensor] = {}
+        inner: dict[str, Tensor] = {}
         for name in self.modalities:
-            x = features[name]
-            if name in self.projection:
-                x = self.projection[name](x)
-            x = unit_rows(torch.cat([preference[name], x]))
-            for conv in cast(torch.nn.ModuleList, self.convs[name]):
-                x = conv(x, graph.bipartite_mean, self.id)
+            x = unit_rows(torch.cat([preference[name], self._project(features[name], name)]))
+            for layer, conv in enumerate(self._layers(name)):
+                message, own = conv.message(x, graph.bipartite_mean), conv.own(x, self.id)
+                if torch.is_grad_enabled():  # else nobody keeps the layers, so they are not kept here either
+                    parts = {"input": x, "message": message, "own": own}
+                    inner |= {f"{name}_{layer}_{part}": value for part, value in parts.items()}
+                x = conv.put_together(message, own)
             branches[name] = x / len(self.modalities)
         user = sum_tensors([x[: self.num_users] for x in branches.values()])
-        return Embeddings(dict.fromkeys(branches, user), {name: x[self.num_users :] for name, x in branches.items()})
+        item = {name: x[self.num_users :] for name, x in branches.items()}
+        return Embeddings(dict.fromkeys(branches, user), item, inner)
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        result: Tensor = self.projection[name](x) if name in self.projection else x
+        return result
+
+    def _layers(self, name: str) -> list[MMGCNConv]:
+        return [cast(MMGCNConv, conv) for conv in cast(torch.nn.ModuleList, self.convs[name])]
+
+    def item_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor]:
+        """Of up to three layers: the items and their users, along the edges between them.
+
+        The change reaches the users' vectors of the first layer and other items' of the second; these would come back
+        in the fourth. Messages are linear in what is sent, so the change of a message is the message of the change.
+        """
+        layers = self._layers(modality)
+        if len(layers) > 3 or f"{modality}_0_input" not in embeddings.extra:
+            return super().item_encoder(modality, items, features, embeddings, graph)
+        # Cutting sorts nothing where the rows are in order.
+        nodes, order = (items + self.num_users).sort()
+        back = order.argsort()
+        to_item, users = cut_rows(graph.bipartite_mean, nodes)
+        # The pattern is symmetric, so the same cut of the transpose has the weights of the other direction.
+        to_user = cut_rows(graph.bipartite_mean.t(), nodes)[0].t()
+
+        def parts(what: str, ids: Tensor, start: int, stop: int) -> dict[int, Tensor]:
+            names = {layer: f"{modality}_{layer}_{what}" for layer in range(start, stop)}
+            return {layer: embeddings.extra[name].index_select(0, ids) for layer, name in names.items()}
+
+        # As it was before the change; looked up once for all calls.
+        depth = len(layers)
+        item_input, item_message = parts("input", nodes, 0, depth - 1), parts("message", nodes, 0, depth)
+        user_input, user_message = parts("input", users, 1, depth), parts("message", users, 0, depth - 1)
+        own_users = embeddings.extra[f"{modality}_0_own"].index_select(0, users)
+        id_items, id_users = self.id.index_select(0, nodes), self.id.index_select(0, users)
+
+        def encode(rows: Tensor) -> Tensor:
+            x = self._with_residual(rows, modality, items).index_select(0, order)
+            item, user = unit_rows(self._project(x, modality)), own_users
+            for layer, conv in enumerate(layers):
+                own, message = conv.own(item, id_items), item_message[layer]
+                if layer > 0:
+                    message = message + conv.message(user - user_input[layer], to_item)
+                moved = conv.put_together(message, own)
+                if layer < depth - 1:
+                    own = own_users if layer == 0 else conv.own(user, id_users)
+                    message = user_message[layer] + conv.message(item - item_input[layer], to_user)
+                    user = conv.put_together(message, own)
+                item = moved
+            return item.index_select(0, back) / len(self.modalities)
+
+        return encode
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Mean squares of the batch's ids and of all preferences."""

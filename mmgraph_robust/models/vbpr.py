@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -84,6 +84,12 @@ class VBPR(Recommender):
         user = {"id": user_id} | dict.fromkeys(self.modalities, user_content)
         item = {"id": self.item_id} | {m: matmul(features[m], self.projection[m]) for m in self.modalities}
         return Embeddings(user, item)
+
+    def item_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor]:
+        """The projection of the rows: no other item nor any user has a part in it."""
+        return lambda rows: matmul(self._with_residual(rows, modality, items), self.projection[modality])
 
     def linear_projection(self, modality: str) -> Tensor | None:
         """The block of the projection that the modality is multiplied with."""

@@ -12,7 +12,7 @@ from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.init import reset_linear, xavier_normal
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
 from mmgraph_robust.nn.linear import Linear
-from mmgraph_robust.sparse import spmm
+from mmgraph_robust.sparse import Adjacency, spmm
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.utils import matmul
 
@@ -67,8 +67,19 @@ class MMGCNConv(torch.nn.Module):
         adjacency = as_adjacency(edge_index, x.size(0), x.size(0))
         if not is_compiled(edge_index):
             adjacency = adjacency.normalize("row")
-        h = F.leaky_relu(spmm(adjacency, matmul(x, self.weight)))
-        own = F.leaky_relu(self.lin_self(x)) + ids
+        return self.put_together(self.message(x, adjacency), self.own(x, ids))
+
+    def message(self, x: Tensor, adjacency: Adjacency) -> Tensor:
+        r"""What the neighbours send, :math:`\frac{1}{|N(i)|} \sum_j W x_j`; linear in `x`."""
+        return spmm(adjacency, matmul(x, self.weight))
+
+    def own(self, x: Tensor, ids: Tensor) -> Tensor:
+        r"""The part of the node itself, :math:`\hat{x}_i`."""
+        return F.leaky_relu(self.lin_self(x)) + ids
+
+    def put_together(self, message: Tensor, own: Tensor) -> Tensor:
+        r"""The output, from the neighbours' message and the part of the node itself."""
+        h = F.leaky_relu(message)
         if self.combine == "concat":
             return F.leaky_relu(self.lin_out(torch.cat([h, own], dim=1)))
         return F.leaky_relu(self.lin_out(h) + own)

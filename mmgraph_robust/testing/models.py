@@ -35,8 +35,8 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
             is not the sum of its channels, or the loss trains another one; features are changed, or anything is kept
             between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
             initial parameters; features reach the score in another way than
-            :attr:`~mmgraph_robust.models.Recommender.feature_path` says; an edge direction carries no messages; or a
-            parameter never moves.
+            :attr:`~mmgraph_robust.models.Recommender.feature_path` says; an edge direction carries no messages; its
+            ``item_encoder`` gives other vectors or gradients than a full pass; or a parameter never moves.
     """
     _check_seed(model)
     model = copy.deepcopy(model)
@@ -48,6 +48,7 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     _check_feature_path(model, features, graph)
     if uses_graph:
         _check_directions(model, features, graph)
+    _check_item_encoder(model, features, graph)
     _check_loss(model, features, graph)
     _check_training(model, features, graph)
 
@@ -146,6 +147,31 @@ def _rewired(adjacency: Adjacency) -> Adjacency:
         )
     edge_index = torch.tensor([row, col], device=adjacency.device)
     return Adjacency.from_edge_index(edge_index, num_rows=adjacency.num_rows, num_cols=adjacency.num_cols)
+
+
+def _check_item_encoder(model: Recommender, features: Features, graph: Graph) -> None:
+    """A model's own short cut must give what a full pass gives, after a change that is no small one."""
+    if type(model).item_encoder is Recommender.item_encoder:
+        return
+    embeddings = model(features, graph)
+    items = torch.arange(0, model.num_items, 3, device=model.device).flip(0)
+    for name in (m for m in model.modalities if m in embeddings.channels):
+        found = []
+        for kind in (type(model), Recommender):
+            rows = (2 * features[name].flip(0)).index_select(0, items).requires_grad_()
+            vectors = kind.item_encoder(model, name, items, features, embeddings, graph)(rows)
+            leaves = [rows, *model.parameters()]
+            toward = torch.linspace(-1, 2, vectors.numel(), device=rows.device, dtype=rows.dtype).view_as(vectors)
+            slopes = torch.autograd.grad((vectors * toward).sum(), leaves, retain_graph=True, allow_unused=True)
+            found.append(
+                [vectors, *(torch.zeros_like(x) if s is None else s for x, s in zip(leaves, slopes, strict=True))]
+            )
+        for what, ours, full in zip(["vectors", *["gradients"] * (len(found[0]) - 1)], *found, strict=True):
+            _require(
+                ours.shape == full.shape and torch.allclose(ours, full, rtol=1e-3, atol=1e-4 * float(full.abs().max())),
+                f"'item_encoder' gives other {what} in the channel of '{name}' than a full pass: "
+                "correct it, or leave it out (a subclass with a 'forward' of its own inherits that of its base)",
+            )
 
 
 def _check_loss(model: Recommender, features: Features, graph: Graph) -> None:

@@ -113,6 +113,7 @@ def test_modality_sets():
     [
         ({"models": [{"name": "GRCN", "embedding_dim": 0}]}, r"models\.GRCN: .*embedding_dim >= 1"),
         ({"defenses": [{"name": "ModalityBalancing", "sensitive": "visul"}]}, "did you mean 'visual'"),
+        ({"defenses": [{"name": "ModalityBalancing", "sensitive": ["textual", "visul"]}]}, "did you mean 'visual'"),
         ({"defenses": [{"name": "AdversarialTraining", "modalities": ["sound"]}]}, "unknown modality 'sound'"),
     ],
 )

@@ -226,3 +226,51 @@ def test_a_recommender_without_equations_says_so(tiny):
         model({}, Graph.from_data(tiny))
     with pytest.raises(mr.errors.ConfigError, match="did you mean 'embedding_dim'"):
         VBPR.from_data(tiny, embeding_dim=3)
+
+
+ENCODERS = [
+    (VBPR, {}), (VBPR, {"trainable_features": True}), (GRCN, {}), (GRCN, {"variant": "mmrec"}),
+    (GRCN, {"fusion": "mean", "trainable_features": True}), (GRCN, {"num_routings": 1, "weighting": "max"}),
+    *((MMGCN, {"num_layers": layers}) for layers in (1, 2, 3, 4)), (MMGCN, {"combine": "add", "hidden_dim": 3}),
+    (MMGCN, {"variant": "mmrec"}), (MMGCN, {"trainable_features": True}), (LATTICE, {}), (DualGNN, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "arguments"), ENCODERS, ids=str)
+@pytest.mark.parametrize("items", [[5], [6, 1, 3], [7, 6, 5, 4, 3, 2, 1, 0]], ids=len)
+def test_item_encoder_is_the_full_pass(tiny, kind, arguments, items):
+    """For items in any order, and for one without interactions (7); where gradients are off as well."""
+    edge = tiny["user", "interacts", "item"]
+    label = torch.where(edge.edge_index[1] == 7, 2, (edge.val_mask * 1 + edge.test_mask * 2).long())
+    data = mr.data.build(edge.edge_index, label, mr.data.features(tiny), num_users=10, num_items=8)
+    model = build(kind, data, **arguments).double()
+    items = torch.tensor(items)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)  # else next to nothing of a change is left after three layers
+        for residual in model.residual.values():
+            residual.normal_(generator=torch.Generator().manual_seed(1))
+    graph, features = Graph.from_data(data), {m: x.double() for m, x in model.features(data).items()}
+    assert graph.item_degree[7] == 0
+    embeddings = model(features, graph)
+    for name, x in features.items():
+        found = []
+        for encoder in (model.item_encoder, super(kind, model).item_encoder):
+            rows = 3 * torch.randn(len(items), x.size(1), dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+            rows.requires_grad_()
+            vectors = encoder(name, items, features, embeddings, graph)(rows)
+            leaves = [rows, *model.parameters()]
+            slopes = torch.autograd.grad(vectors.square().sum(), leaves, retain_graph=True, allow_unused=True)
+            found.append(
+                [vectors, *(torch.zeros_like(p) if s is None else s for p, s in zip(leaves, slopes, strict=True))]
+            )
+        for ours, full in zip(*found, strict=True):
+            assert torch.allclose(ours, full, rtol=0, atol=1e-10 * max(1.0, float(full.abs().max())))
+        # What the encoder stands in for is no small thing.
+        assert float((found[1][0] - embeddings.item[name][items]).abs().max().detach()) > 1e-3
+    with torch.no_grad():
+        blind = model(features, graph)
+        x = features["visual"].flip(0)[items]
+        encode = model.item_encoder("visual", items, features, blind, graph)
+        full = super(kind, model).item_encoder("visual", items, features, blind, graph)
+        assert torch.allclose(encode(x), full(x), rtol=0, atol=1e-10)

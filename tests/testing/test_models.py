@@ -174,7 +174,22 @@ class Rounded(VBPR):
         return super().forward({m: x.round() for m, x in features.items()}, graph)
 
 
+class OwnForward(VBPR):
+    """Inherits a short cut that is not its own."""
+
+    def forward(self, features, graph):
+        return super().forward({m: x.tanh() for m, x in features.items()}, graph)
+
+
+class DeafEncoder(VBPR):
+    def item_encoder(self, *args):
+        encode = super().item_encoder(*args)
+        return lambda rows: encode(rows).detach() + 0 * encode(rows)
+
+
 DEFECTS = [
+    (OwnForward, "'item_encoder' gives other vectors in the channel of 'visual'"),
+    (DeafEncoder, "'item_encoder' gives other gradients in the channel of 'visual'"),
     (Stale, "cached"),
     (Mutating, "differ|changed the features"),
     (NeverMoves, "never move.*spare"),

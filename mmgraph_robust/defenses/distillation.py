@@ -1,0 +1,104 @@
+"""Embedding distillation: features near an item's own, whose embedding is near another item's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmgraph_robust.defenses.base import Step, feature_gradients
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.utils import unit_rows
+
+# From features to the vectors of the distilled items, and to those that they are to come near.
+_Vectors = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Distillation:
+    r"""Projected sign gradient steps from the features of items :math:`i_n` towards the embeddings of :math:`j_n`:
+
+    .. math::
+        Z \leftarrow \mathrm{clip}_{[X - \epsilon, X + \epsilon]} \Big( Z - \frac{\epsilon}{R}\, \mathrm{sign}\,
+        \nabla_Z\, \mathrm{mean}_n \Vert e^s_{i_n}(Z) - e^s_{j_n} \Vert_2^2 \Big), \qquad R \text{ times}
+
+    All pairs are distilled in the same passes, so that in a graph model each one's change reaches the others.
+
+    Args:
+        modality: The modality :math:`s`, whose features move and whose channel is looked at.
+        eps: Half-width :math:`\epsilon` of the box, in the unit of the features.
+        steps: Number :math:`R` of steps.
+        scope: ``"row"``: the rows of the items :math:`i_n` move; ``"matrix"``: whatever row has a gradient.
+        target: ``"fixed"``: :math:`e^s_{j_n}` on the features of the training step; ``"moving"``: on :math:`Z`, at
+            every step anew. A constant of the gradient in both.
+        random_start: Whether :math:`Z` starts at a uniformly random point of the box.
+        normalize: Whether embeddings are scaled to length one before they are compared.
+    """
+
+    modality: str
+    eps: float
+    steps: int
+    scope: Literal["row", "matrix"] = "row"
+    target: Literal["fixed", "moving"] = "fixed"
+    random_start: bool = False
+    normalize: bool = False
+
+    def __call__(self, step: Step, item: Tensor, negative: Tensor) -> Tensor:
+        """``[n, dim]`` embeddings of the distilled items; their features are constants, the parameters are not.
+
+        Args:
+            step: The training step.
+            item: ``[n]`` the items :math:`i_n`, no two the same.
+            negative: ``[n]`` the items :math:`j_n`.
+        """
+        x = step.features[self.modality].detach()
+        x = x if self.scope == "matrix" else x.index_select(0, item)
+        vectors = self._vectors(step, item, negative)
+        z, low, high = x, x - self.eps, x + self.eps
+        if self.random_start:
+            noise = torch.rand(x.shape, generator=step.generator, dtype=x.dtype).to(x.device)
+            z = x + self.eps * (2 * noise - 1)
+        with _frozen(step.model):
+            for _ in range(self.steps):
+                z = z.detach().requires_grad_()
+                embedded, target = vectors(z)
+                if self.normalize:
+                    embedded, target = unit_rows(embedded), unit_rows(target)
+                distance = (embedded - target).square().mean()
+                gradient = feature_gradients(distance, {self.modality: z}, step.model)[self.modality]
+                z = z.detach() - (self.eps / self.steps) * gradient.sign()
+                z = torch.minimum(torch.maximum(z, low), high)
+        return vectors(z.detach())[0]
+
+    def _vectors(self, step: Step, item: Tensor, negative: Tensor) -> _Vectors:
+        name = self.modality
+        features = step.features | {name: step.features[name].detach()}
+        fixed = step.embeddings.item[name].detach().index_select(0, negative)
+        if self.scope == "row" and self.target == "fixed":
+            encode = step.model.item_encoder(name, item, features, step.embeddings, step.graph)
+            return lambda z: (encode(z), fixed)
+
+        def in_full(z: Tensor) -> tuple[Tensor, Tensor]:
+            changed = z if self.scope == "matrix" else features[name].index_copy(0, item, z)
+            vectors = step.model(features | {name: changed}, step.graph).item[name]
+            return F.embedding(item, vectors), fixed if self.target == "fixed" else vectors.detach()[negative]
+
+        return in_full
+
+
+@contextmanager
+def _frozen(model: Recommender) -> Iterator[None]:
+    """Parameters are constants: gradients to features come without the cost of gradients to parameters."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)

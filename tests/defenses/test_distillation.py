@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from mmgraph_robust.data import Batch
+from mmgraph_robust.defenses import Step
+from mmgraph_robust.defenses.distillation import Distillation
+from mmgraph_robust.models import GRCN, VBPR
+
+
+def step_of(model, data):
+    graph, features = mr.Graph.from_data(data), model.features(data)
+    batch = Batch(torch.arange(4), torch.arange(4), torch.tensor([4, 5, 6, 7]))
+    embeddings = model(features, graph)
+    loss = model.loss(embeddings, batch, features)
+    return Step(model, graph, features, batch, embeddings, loss, torch.Generator().manual_seed(0), 0)
+
+
+@pytest.mark.parametrize("kind", [VBPR, GRCN])
+@pytest.mark.parametrize("options", [{}, {"scope": "matrix"}, {"target": "moving"}], ids=str)
+def test_a_wide_box_lets_an_item_come_near_another_and_none_keeps_it(tiny, kind, options):
+    model = kind.from_data(tiny, embedding_dim=4)
+    step = step_of(model, tiny)
+    item, negative = step.batch.positive, step.batch.negative
+    clean = step.embeddings.item["visual"].detach()
+
+    def distance(eps):
+        found = Distillation("visual", eps, steps=100, **options)(step, item, negative)
+        return float((found - clean[negative]).norm().detach())
+
+    start = float((clean[item] - clean[negative]).norm())
+    assert distance(0.0) == pytest.approx(start, rel=1e-5)
+    wide = 3 * float(step.features["visual"].abs().max())
+    assert distance(wide) < 0.7 * start
+
+
+def test_parameters_are_frozen_for_the_search_only(tiny):
+    model = VBPR.from_data(tiny, embedding_dim=4)
+    model.item_id.requires_grad_(False)
+    seen = []
+    model.register_forward_pre_hook(lambda *_: seen.append([p.requires_grad for p in model.parameters()]))
+    step = step_of(model, tiny)
+    before = [p.requires_grad for p in model.parameters()]
+    seen.clear()
+    distilled = Distillation("visual", 0.1, steps=2, target="moving")(step, step.batch.positive, step.batch.negative)
+    assert [any(flags) for flags in seen] == [False, False, True]
+    assert [p.requires_grad for p in model.parameters()] == before
+    (distilled.sum() + step.loss).backward()
+    assert model.projection["visual"].grad.any()
