@@ -16,7 +16,7 @@ from mmgraph_robust.nn import LatentItemGraph, LightPropagation, batch_squares
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.sparse import Adjacency, spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, row_lengths
 
 
 class LATTICE(Recommender):
@@ -128,7 +128,7 @@ class LATTICE(Recommender):
             h = sum_tensors([spmm(adjacency, h) for adjacency in similar.values()])
         parts = {name: spmm(adjacency, h) for name, adjacency in similar.items()}
         # F.normalize's own bound, so that the parts sum to its result.
-        size = sum_tensors(list(parts.values())).norm(dim=1, keepdim=True).clamp(min=1e-12)
+        size = row_lengths(sum_tensors(list(parts.values())))
         content = {name: part / size for name, part in parts.items()}
         return Embeddings(dict.fromkeys(["id", *content], user), {"id": item} | content)
 

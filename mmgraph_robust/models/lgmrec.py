@@ -18,7 +18,7 @@ from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout, seeded_gumbel_softmax
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul, unit_rows
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul, row_lengths, unit_rows
 
 
 class LGMRec(Recommender):
@@ -158,7 +158,7 @@ class LGMRec(Recommender):
             hyper[name] = self._hypergraph(name, ties, id_item, graph)
         total = sum_tensors(list(hyper.values()))
         # F.normalize's own bound, so that the parts sum to its result.
-        scale = self.alpha / total.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        scale = self.alpha / row_lengths(total)
         content = {name: local[name] + scale * hyper[name] for name in self.modalities}
         user = sum_tensors([id_user, *(x[: self.num_users] for x in content.values())])
         item = {"id": id_item} | {name: x[self.num_users :] for name, x in content.items()}

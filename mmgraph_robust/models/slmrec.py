@@ -16,7 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import LightPropagation, Linear, info_nce
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul, row_lengths
 
 
 class SLMRec(Recommender):
@@ -125,7 +125,7 @@ class SLMRec(Recommender):
         for name in self.modalities:
             linear = cast(Linear, self.projection[name])
             # Normalised after the product, which spares a copy of the features, with F.normalize's own bound.
-            size = features[name].norm(dim=1, keepdim=True).clamp(min=1e-12)
+            size = row_lengths(features[name])
             inputs[name] = matmul(features[name], linear.weight.t()) / size + linear.bias
         users: dict[str, Tensor] = {}
         items: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Rows of length one."""
+"""Rows and their lengths."""
 
 from __future__ import annotations
 
@@ -24,6 +24,20 @@ def unit_rows(x: Tensor) -> Tensor:
     """
     result: Tensor = _UnitRows.apply(x)
     return result
+
+
+def row_lengths(x: Tensor) -> Tensor:
+    r"""Lengths of rows, :math:`\max(\Vert x_i \Vert, 10^{-12})`, differentiable twice also where a row is zero, where
+    :func:`torch.linalg.vector_norm` is not.
+
+    Args:
+        x: ``[n, dim]``
+
+    Shapes:
+        - **output:** ``[n, 1]``
+    """
+    shortest = max(_SHORTEST**2, torch.finfo(x.dtype).tiny)
+    return x.square().sum(1, keepdim=True).clamp(min=shortest).sqrt()
 
 
 class _UnitRows(torch.autograd.Function):

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmgraph_robust.utils import unit_rows
+from mmgraph_robust.utils import row_lengths, unit_rows
 
 
 def tables():
@@ -38,3 +38,16 @@ def test_half_precision_and_empty_tables():
     assert torch.equal(unit_rows(x), F.normalize(x, dim=1))
     assert unit_rows(torch.randn(0, 4)).shape == (0, 4)
     assert not unit_rows(torch.randn(3, 4)).requires_grad
+
+
+def test_lengths_can_be_differentiated_twice_at_zero():
+    x = torch.randn(4, 3)
+    x[1] = 0
+    assert torch.allclose(row_lengths(x), x.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    x.requires_grad_()
+    (first,) = torch.autograd.grad(
+        (row_lengths(x) ** -1 * torch.tensor([1.0, 0, 1, 1])[:, None]).sum(), x, create_graph=True
+    )
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    assert torch.isfinite(second).all()
+    assert second[[0, 2, 3]].abs().min() > 0
