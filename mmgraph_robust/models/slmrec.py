@@ -121,7 +121,7 @@ class SLMRec(Recommender):
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with the channel ``id`` and one per modality; the branches' items beside them."""
         features = self.read(features)
-        inputs = {"id": self.item_id}
+        inputs: dict[str, Tensor] = {"id": self.item_id}
         for name in self.modalities:
             linear = cast(Linear, self.projection[name])
             # Normalised after the product, which spares a copy of the features, with F.normalize's own bound.
