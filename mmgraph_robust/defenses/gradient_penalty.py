@@ -36,7 +36,7 @@ class GradientPenalty(Defense):
     penalised are the item features (its code cuts the latents from their encoders; here the features are such
     latents, and the encoders are outside of the model); the paper's mean over samples is the sum over items, since
     :math:`\mathcal L` is a mean over triples: they are the same where every item occurs once; the penalty stands
-    alone, where the paper adds it to adversarial training.
+    alone, where the paper adds it to adversarial training, and its default weight is 1, where the paper's is 1000.
     """
 
     search_space: ClassVar[Mapping[str, Domain]] = {"weight": Float(1e-3, 1e3, log=True)}

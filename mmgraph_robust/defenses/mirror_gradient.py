@@ -29,6 +29,10 @@ class MirrorGradient(Defense):
         alpha2: Weight :math:`\alpha_2` of the step up; at 0 it is left out.
         every: Interval :math:`\beta`.
 
+    The formulas are those of plain gradient descent. Under Adam, which `fit` trains with, the step up is taken by its
+    running mean of gradients, which still points down after one gradient of the other sign: with the defaults it goes
+    on down, a little shorter than the first. What is left is close to Adam with more steps.
+
     Source: the paper's algorithm, with one deliberate difference: steps are counted over the whole training, not anew
     in each epoch.
     """

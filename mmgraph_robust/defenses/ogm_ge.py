@@ -32,6 +32,10 @@ class OGMGE(Defense):
     and the gradient :math:`g` of every parameter of modality :math:`m` becomes :math:`k_m g + \xi`, where :math:`\xi`
     is Gaussian noise with the standard deviation of the entries of :math:`g` (generalization enhancement).
 
+    The paper trains with plain gradient descent. Adam, which `fit` trains with, divides by the size of recent gradients
+    and so takes a steady :math:`k_m` away again: what acts is its change from step to step, and the noise. That also
+    reaches rows of a modality's tables that have no gradient in a step (users' preferences, trainable features).
+
     Args:
         alpha: Strength :math:`\alpha`; at 0 nothing is scaled.
         noise: Whether to add :math:`\xi`.

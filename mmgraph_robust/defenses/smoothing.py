@@ -66,13 +66,15 @@ class Smoothed(Recommender):
         self.feature_path = model.feature_path  # type: ignore[misc]
         self.knn_k = model.knn_k
         features = model.features(data)
+        if model.feature_path == "graph":
+            _check_reached(model, features, model.graph(data), names)
         self._deviation = {m: sigma * float(features[m].double().square().mean().sqrt()) for m in names}
 
     def _reset(self, generator: torch.Generator) -> None:
         self.model.reset_parameters()
 
     def item_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
-        """Those of the model, from features without noise; a graph that stores none is built from the noisy ones."""
+        """Those of the model, from features without noise: what is smoothed is the rest of its forward pass."""
         return self.model.item_graphs(features, graph)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
@@ -87,3 +89,18 @@ class Smoothed(Recommender):
         user = {c: scale * torch.cat([e.user[c] for e in passes], dim=1) for c in passes[0].channels}
         item = {c: scale * torch.cat([e.item[c] for e in passes], dim=1) for c in passes[0].channels}
         return Embeddings(user, item)
+
+
+def _check_reached(model: Recommender, features: Features, graph: Graph, names: Sequence[str]) -> None:
+    """Raises ConfigError where a compiled graph holds all that the model reads of the features (FREEDOM)."""
+    other = features | {m: features[m].roll(1, 0) for m in names}
+    modes = model.training
+    model.eval()
+    with torch.no_grad():
+        one, two = (torch.cat(model(x, graph).concatenated()) for x in (features, other))
+    model.train(modes)
+    if torch.equal(one, two):
+        raise ConfigError(
+            f"'{type(model).__name__}' reads {list(names)} only through its item graph, which is built once, without "
+            "noise: there is nothing to smooth"
+        )

@@ -11,7 +11,8 @@ _SHORTEST = 1e-12
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    r"""Rows scaled to length one, :math:`x_i / \max(\Vert x_i \Vert, 10^{-12})`, differentiable twice.
+    r"""Rows scaled to length one, :math:`x_i / \max(\Vert x_i \Vert, 10^{-12})`, differentiable twice; in float16 the
+    bound is its smallest normal number.
 
     The same numbers as ``torch.nn.functional.normalize(x, dim=1)``, whose backward pass, through the norm and the
     quotient one by one, takes four to five times as long. torch.func's transforms do not know it.
@@ -56,4 +57,4 @@ class _UnitRows(torch.autograd.Function):
 
 
 def _length(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=_SHORTEST)
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=max(_SHORTEST, torch.finfo(x.dtype).tiny))

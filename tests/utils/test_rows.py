@@ -36,6 +36,10 @@ def test_second_derivatives():
 def test_half_precision_and_empty_tables():
     x = torch.randn(3, 4).bfloat16()
     assert torch.equal(unit_rows(x), F.normalize(x, dim=1))
+    half = torch.zeros(2, 3, dtype=torch.half, requires_grad=True)
+    unit_rows(half).sum().backward()
+    assert not unit_rows(half).any()
+    assert torch.isfinite(half.grad).all()
     assert unit_rows(torch.randn(0, 4)).shape == (0, 4)
     assert not unit_rows(torch.randn(3, 4)).requires_grad
 
