@@ -13,7 +13,8 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack, ThreatModel
 from mmgraph_robust.data import DataWarning, modalities, write_mmrec
-from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.data.schema import ITEM, USER
+from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
 from mmgraph_robust.experiment.config import RunConfig, apply_overrides, components
 from mmgraph_robust.experiment.plans import read_goal
@@ -139,6 +140,12 @@ def attack_one(
 
 def _open(path: Path, source: str) -> tuple[Recommender, HeteroData]:
     model, data = load_model(path), load_data(source)
+    sizes = (int(data[USER].num_nodes), int(data[ITEM].num_nodes))
+    if sizes != (model.num_users, model.num_items):
+        raise DataError(
+            f"{path} was trained on {model.num_users} users and {model.num_items} items, but {source} has "
+            f"{sizes[0]} and {sizes[1]}: give the data that it was trained on"
+        )
     if not trained_on(path, data):
         warnings.warn(
             f"{path} was trained on other interactions than those of {source}: ids may mean something else, and what "

@@ -167,8 +167,9 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
                 [vectors, *(torch.zeros_like(x) if s is None else s for x, s in zip(leaves, slopes, strict=True))]
             )
         for what, ours, full in zip(["vectors", *["gradients"] * (len(found[0]) - 1)], *found, strict=True):
+            near = 1e-4 * float(full.detach().abs().max())
             _require(
-                ours.shape == full.shape and torch.allclose(ours, full, rtol=1e-3, atol=1e-4 * float(full.abs().max())),
+                ours.shape == full.shape and torch.allclose(ours, full, rtol=1e-3, atol=near),
                 f"'item_encoder' gives other {what} in the channel of '{name}' than a full pass: "
                 "correct it, or leave it out (a subclass with a 'forward' of its own inherits that of its base)",
             )

@@ -127,6 +127,10 @@ def fit(
         learning_rate_decay=learning_rate_decay, weight_decay=weight_decay, patience=patience, eval_every=eval_every,
         monitor=monitor, checkpoint_every=checkpoint_every,
     )  # fmt: skip
+    if defense is not None and not isinstance(defense, Defense):
+        raise ConfigError(
+            f"'defense' expects an object such as FeatureNoise(), or None (got {defense!r}, a {type(defense).__name__})"
+        )
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
     graph = (model.graph(data) if graph is None else graph).to(model.device)

@@ -34,6 +34,9 @@ def test_train_evaluate_attack(folder, tmp_path):
     clean = mr.read_mmrec(folder)
     change = (attacked["item"].x_visual - clean["item"].x_visual).norm(dim=1) / clean["item"].x_visual.norm(dim=1)
     assert 0 < float(change.max()) < 0.0501
+    done = call("attack", model, "synthetic", "--modality", "visual")
+    assert done.exit_code == 2
+    assert "give the data that it was trained on" in " ".join(done.output.split())
 
 
 def test_run_and_report(tmp_path):

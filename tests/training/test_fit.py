@@ -241,3 +241,9 @@ def test_a_compiled_graph_changes_nothing(tiny):
         mr.fit(model, tiny, max_epochs=2, progress=False, graph=graph)
         results.append(model.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+@pytest.mark.parametrize("defense", ["FeatureNoise", mr.defenses.FeatureNoise])
+def test_a_defense_that_is_none_is_refused(shop, defense):
+    with pytest.raises(ConfigError, match="'defense' expects an object"):
+        mr.fit(mr.models.VBPR.from_data(shop, embedding_dim=4), shop, defense, max_epochs=1, progress=False)
