@@ -44,7 +44,8 @@ def test_how_to_read_robustness(capsys):
     exec(threat, {})
     first, second = capsys.readouterr().out.splitlines()
     assert "recall@20" in first
-    assert "exposure@20" in second
+    before, after = (float(value) for value in re.findall(r"'exposure@5': ([\d.]+)", second))
+    assert after > before
     exec(block, {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["Noise", "PGD", "GraphRelaxation", "NeighbourSwap"]
