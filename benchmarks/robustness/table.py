@@ -176,8 +176,10 @@ def picture(entries: Sequence[Entry], path: Path) -> None:
             ax.set_xticks([0.5, 1, 5, 10, 20, 50], ["0", "1", "5", "10", "20", "50"])
             ax.minorticks_off()
             ax.set_ylim(bottom=0)
-        for ax in axes[len(shown) :]:
-            ax.set_visible(False)
+        for index in range(len(shown), len(axes)):
+            axes[index].set_visible(False)
+            # Shared axes are labelled in the last row only.
+            axes[index - columns].tick_params(labelbottom=True)
         figure.supxlabel("budget per item, % of the features' norm, all modalities jointly", fontsize=8)
         figure.supylabel("Recall@20", fontsize=8)
         handles, labels = axes[0].get_legend_handles_labels()
