@@ -156,7 +156,9 @@ def test_a_bug_ends_the_study(tmp_path):
     assert code == 1
     assert "a worker died of a bug" in errors
     assert "ZeroDivisionError: on purpose" in errors
-    assert len(trials(str(tmp_path / "study.journal"))) <= 2
+    # The other worker may have been asked to end within a trial, which then waits to be run again.
+    began = [t for t in trials(str(tmp_path / "study.journal")) if t.state != TrialState.WAITING]
+    assert 1 <= len(began) <= 2
 
 
 def test_a_study_in_this_process(tmp_path, caplog):
