@@ -7,6 +7,7 @@ from mmgraph_robust.defenses.base import Defense, Step
 from mmgraph_robust.defenses.feature_noise import FeatureNoise
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
 from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
+from mmgraph_robust.defenses.listwise_adversarial_training import ListwiseAdversarialTraining
 from mmgraph_robust.defenses.mirror_gradient import MirrorGradient
 from mmgraph_robust.defenses.modality_dropout import ModalityDropout
 from mmgraph_robust.defenses.ogm_ge import OGMGE
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureNoise",
     "FreeAdversarialTraining",
     "GradientPenalty",
+    "ListwiseAdversarialTraining",
     "MirrorGradient",
     "ModalityBalancing",
     "ModalityDropout",

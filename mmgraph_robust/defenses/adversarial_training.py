@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
-from mmgraph_robust.attacks import ThreatModel
-from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step, defended_modalities, feature_gradients
+from mmgraph_robust.defenses.base import Step, feature_gradients
+from mmgraph_robust.defenses.budgeted import Budgeted
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.models import Recommender
+from mmgraph_robust.models import Embeddings
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float, Int
 
+Objective = Callable[[Embeddings, Features], Tensor]
 
-class AdversarialTraining(Defense):
+
+class AdversarialTraining(Budgeted):
     r"""Training on features that the current model dislikes most, in the manner of `"Adversarial Training Towards
     Robust Multimedia Recommender System" <https://arxiv.org/abs/1809.07062>`_ (Tang et al., TKDE 2019), for any model
     and any number of modalities.
@@ -67,18 +67,8 @@ class AdversarialTraining(Defense):
         if steps < 1:
             raise ConfigError(f"'{type(self).__name__}' expects steps >= 1 (got {steps})")
         self.weight = weight
-        self.budget = budget
         self.steps = steps
-        self.modalities = None if modalities is None else tuple(modalities)
-        self.scope: Literal["item", "matrix"] = scope
-        self.relative = relative
-        ThreatModel(self.modalities or ("any",), budget, scope)
-
-    def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
-        """Fixes the modalities and their budgets."""
-        names = defended_modalities(model, self.modalities)
-        self._threat = ThreatModel(names, self.budget, self.scope, relative=self.relative)
-        self._radii = self._threat.radii(model.features(data))
+        super().__init__(budget, modalities, scope, relative)
 
     def features(self, features: Features, generator: torch.Generator) -> Features:
         """The clean features, as leaves that the step's own backward pass reaches."""
@@ -86,22 +76,33 @@ class AdversarialTraining(Defense):
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
         """The loss on the perturbed features."""
+        objective = self._objective(step)
         clean = {m: step.features[m] for m in self._threat.modalities}
         delta = {m: torch.zeros_like(x) for m, x in clean.items()}
-        loss, leaves = step.loss, clean
+        loss, leaves = objective(step.embeddings, step.features), clean
         size = 1.0 if self.steps == 1 else 2.5 / self.steps
         for index in range(self.steps):
             if index > 0:
                 leaves = {m: (clean[m] + d).detach().requires_grad_() for m, d in delta.items()}
-                loss = self._loss_on(step, leaves)
+                loss = _on(step, leaves, objective)
             gradients = feature_gradients(loss, leaves, step.model, retain_graph=index == 0)
             for name, gradient in gradients.items():
                 radius = self._radii[name]
                 moved = delta[name] + size * radius * self._threat.steepest(gradient)
                 delta[name] = self._threat.project(moved, radius)
-        adversarial = self._loss_on(step, {m: (clean[m] + d).detach() for m, d in delta.items()})
+        adversarial = _on(step, {m: (clean[m] + d).detach() for m, d in delta.items()}, objective)
         return self.weight * adversarial, {"adversarial_loss": float(adversarial.detach())}
 
-    def _loss_on(self, step: Step, changed: Features) -> Tensor:
-        features = step.features | changed
-        return step.model.loss(step.model(features, step.graph), step.batch, features)
+    def _objective(self, step: Step) -> Objective:
+        """What perturbations raise and training lowers: the model's own loss."""
+
+        def objective(embeddings: Embeddings, features: Features) -> Tensor:
+            # The training step has computed it already on its own embeddings.
+            return step.loss if embeddings is step.embeddings else step.model.loss(embeddings, step.batch, features)
+
+        return objective
+
+
+def _on(step: Step, changed: Features, objective: Objective) -> Tensor:
+    features = step.features | changed
+    return objective(step.model(features, step.graph), features)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust.attacks import ThreatModel
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step, check_reached, defended_modalities, step_again
+from mmgraph_robust.defenses.base import Step, check_reached, step_again
+from mmgraph_robust.defenses.budgeted import Budgeted
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float, Int
 
 
-class FreeAdversarialTraining(Defense):
+class FreeAdversarialTraining(Budgeted):
     r"""`"Adversarial Training for Free!" <https://arxiv.org/abs/1904.12843>`_ (Shafahi et al., NeurIPS 2019): every
     backward pass moves the parameters down and the perturbation up, and the perturbation is kept.
 
@@ -67,22 +67,16 @@ class FreeAdversarialTraining(Defense):
             raise ConfigError(f"'{type(self).__name__}' expects replays >= 1 (got {replays})")
         if not 0 < step_size < float("inf"):
             raise ConfigError(f"'{type(self).__name__}' expects a finite step_size > 0 (got {step_size})")
-        self.budget = budget
         self.replays = replays
         self.step_size = step_size
-        self.modalities = None if modalities is None else tuple(modalities)
-        self.scope: Literal["item", "matrix"] = scope
-        self.relative = relative
-        ThreatModel(self.modalities or ("any",), budget, scope)
+        super().__init__(budget, modalities, scope, relative)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Fixes the modalities and their budgets, and starts without a perturbation."""
-        names = defended_modalities(model, self.modalities)
+        super().setup(model, data, graph)
         self._clean = model.features(data)
-        check_reached(model, self._clean, graph, names)
-        self._threat = ThreatModel(names, self.budget, self.scope, relative=self.relative)
-        self._radii = self._threat.radii(self._clean)
-        self._delta = {m: torch.zeros_like(self._clean[m]) for m in names}
+        check_reached(model, self._clean, graph, self._threat.modalities)
+        self._delta = {m: torch.zeros_like(self._clean[m]) for m in self._threat.modalities}
 
     def features(self, features: Features, generator: torch.Generator) -> Features:
         """The perturbed features, as leaves that the step's own backward pass reaches."""

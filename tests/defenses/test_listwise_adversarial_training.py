@@ -1,0 +1,129 @@
+import math
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from mmgraph_robust.defenses import ListwiseAdversarialTraining
+from mmgraph_robust.errors import BudgetError, ConfigError
+from mmgraph_robust.models import FREEDOM, GRCN, MMGCN, VBPR, LightGCN
+
+from .conftest import near, same
+
+
+def rivals_of(step, count):
+    """The same draw as the defense's."""
+    generator = torch.Generator()
+    generator.set_state(step.generator.get_state())
+    return torch.randperm(step.model.num_items, generator=generator)[:count].tolist()
+
+
+@pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN])
+@pytest.mark.parametrize("options", [{}, {"rivals": 3}, {"steps": 3, "modalities": ["visual"], "relative": False}])
+def test_equals_the_formula_pair_by_pair(tiny, step_of, kind, options):
+    model = kind.from_data(tiny, embedding_dim=4)
+    defense = ListwiseAdversarialTraining(weight=0.5, budget=0.2, **options)
+    step = step_of(model, tiny, defense)
+    rivals = rivals_of(step, options.get("rivals", 256))
+    got, numbers = defense.loss(step)
+
+    own = set(zip(*mr.Graph.from_data(tiny).interactions.edge_index().tolist(), strict=True))
+    assert any((int(u), r) in own for u in step.batch.user for r in rivals)
+
+    def loss_on(features):
+        embeddings = model(features, step.graph)
+        total = 0.0
+        for u, i in zip(step.batch.user.tolist(), step.batch.positive.tolist(), strict=True):
+
+            def score(x, u=u):
+                return sum(embeddings.user[c][u] @ embeddings.item[c][x] for c in embeddings.channels)
+
+            ahead = [torch.exp(score(r) - score(i)) for r in rivals if (u, r) not in own]
+            total = total + torch.log(1 + sum(ahead, torch.zeros(())))
+        return total / len(step.batch) + model.regularization(embeddings, step.batch)
+
+    clean = model.features(tiny)
+    names = options.get("modalities", list(clean))
+    steps = options.get("steps", 1)
+    radius = {m: 0.2 * (clean[m].norm(dim=1, keepdim=True) if options.get("relative", True) else 1.0) for m in names}
+    delta = {m: torch.zeros_like(clean[m]) for m in names}
+    for _ in range(steps):
+        moved = {m: (clean[m] + delta[m]).requires_grad_() for m in names}
+        found = torch.autograd.grad(loss_on(clean | moved), list(moved.values()))
+        for m, g in zip(names, found, strict=True):
+            size = 1.0 if steps == 1 else 2.5 / steps
+            d = delta[m] + size * radius[m] * g / g.norm(dim=1, keepdim=True).clamp(min=1e-30)
+            delta[m] = d * (radius[m] / d.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+    adversarial = loss_on(clean | {m: (clean[m] + d).detach() for m, d in delta.items()})
+    assert got.item() == pytest.approx(0.5 * float(adversarial.detach()), abs=1e-5)
+    assert numbers["adversarial_loss"] == pytest.approx(float(adversarial.detach()), abs=1e-5)
+    mine, theirs = (
+        torch.autograd.grad(x, list(model.parameters()), allow_unused=True) for x in (got, 0.5 * adversarial)
+    )
+    for a, b in zip(mine, theirs, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, atol=1e-5)
+
+
+def test_who_has_every_rival_is_ahead_of_nobody(tiny, step_of):
+    model = VBPR.from_data(tiny, embedding_dim=4, reg=0.0)
+    defense = ListwiseAdversarialTraining()
+    step = step_of(model, tiny, defense)
+    everything = torch.cartesian_prod(torch.arange(tiny["user"].num_nodes), torch.arange(tiny["item"].num_nodes)).t()
+    defense._interactions = mr.sparse.Adjacency.from_edge_index(everything)
+    known = defense._known(step.batch.user, torch.tensor([4, 1]))
+    assert known.shape == (7, 2)
+    assert bool(known.all())
+    embeddings, features = step.embeddings, step.features
+    assert float(defense._objective(step)(embeddings, features).detach()) == 0.0
+
+
+def test_an_untrained_model_of_zeros_knows_nothing(tiny, step_of):
+    """log(1 + number of rivals that are not the user's own), whatever the items."""
+    model = VBPR.from_data(tiny, embedding_dim=4, reg=0.0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    defense = ListwiseAdversarialTraining(rivals=1000)
+    step = step_of(model, tiny, defense)
+    degree = mr.Graph.from_data(tiny).interactions.degree()
+    expected = sum(math.log(1 + model.num_items - int(degree[u])) for u in step.batch.user) / len(step.batch)
+    assert float(defense._objective(step)(step.embeddings, step.features).detach()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_with_weight_zero_it_is_plain_training(tiny, train):
+    assert same(train(GRCN, tiny, ListwiseAdversarialTraining(weight=0.0)), train(GRCN, tiny, None))
+
+
+def test_it_resumes_to_the_same_bits(tiny, train, resumed):
+    def make():
+        return ListwiseAdversarialTraining(rivals=4)
+
+    assert same(resumed(GRCN, tiny, make, 3), train(GRCN, tiny, make(), 3))
+    assert not near(train(GRCN, tiny, make(), 3), train(GRCN, tiny, ListwiseAdversarialTraining(rivals=5), 3))
+
+
+def test_it_helps_under_attack(shop, trained):
+    model = VBPR.from_data(shop, embedding_dim=16, reg=0.1)
+    defense = ListwiseAdversarialTraining(budget=0.1)
+    mr.fit(model, shop, defense, max_epochs=60, batch_size=256, learning_rate=0.01, progress=False)
+    threat = mr.attacks.ThreatModel(["visual", "textual"], 0.05)
+
+    def fall(m):
+        attacked = mr.attacks.PGD(steps=10)(m, shop, threat).data
+        a, b = (mr.evaluate(m, d, metrics=["ndcg"])["ndcg@20"] for d in (shop, attacked))
+        return (a - b) / a
+
+    assert fall(model) < 0.8 * fall(trained)
+
+
+def test_bad_arguments_and_models(tiny):
+    with pytest.raises(ConfigError, match="rivals >= 1"):
+        ListwiseAdversarialTraining(rivals=0)
+    with pytest.raises(BudgetError):
+        ListwiseAdversarialTraining(budget=float("inf"))
+    with pytest.raises(ConfigError, match="nothing to defend"):
+        ListwiseAdversarialTraining().setup(LightGCN.from_data(tiny), tiny, mr.Graph.from_data(tiny))
+    model = FREEDOM.from_data(tiny, embedding_dim=4, knn_k=3)
+    with pytest.raises(ConfigError, match="do not reach"):
+        mr.fit(model, tiny, ListwiseAdversarialTraining(), max_epochs=1, progress=False)
