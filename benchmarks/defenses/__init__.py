@@ -1,0 +1,1 @@
+"""What defenses are worth, each after an equal search on validation."""

@@ -1,0 +1,188 @@
+"""One defense on one backbone: candidates on validation, clean and attacked; the chosen one on test with all seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from torch_geometric.data import HeteroData
+
+from mmgraph_robust import __version__, data, defenses, evaluate, fit, load_model, models, read_mmrec, save_model
+from mmgraph_robust.attacks import PGD, Attack, ThreatModel, modality_sets, suite
+from mmgraph_robust.defenses import Defense
+from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.evaluation import modality_shares
+from mmgraph_robust.experiment.config import tomllib
+from mmgraph_robust.experiment.provenance import provenance
+from mmgraph_robust.models import Recommender
+from mmgraph_robust.training import data_hash
+from mmgraph_robust.utils import hash_json, read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "defenses"
+METRIC = "recall@20"
+_OWN_KEYS = ("control", "name", "fixed", "training", "without", "model")
+
+Settings = dict[str, Any]
+
+
+@cache
+def spaces() -> dict[str, Any]:
+    """What is searched, trained on and attacked with."""
+    return tomllib.loads((Path(__file__).parent / "spaces.toml").read_text(encoding="utf-8"))
+
+
+def pick(part: str, name: str) -> dict[str, Any]:
+    """An entry of the spaces.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    known = spaces()[part]
+    if name not in known:
+        raise ConfigError(unknown_name(part, name, known))
+    found: dict[str, Any] = known[name]
+    return found
+
+
+def read_data(name: str, folder: Path) -> HeteroData:
+    """A data set by the name that it has in the spaces."""
+    entry = pick("data", name)
+    return read_mmrec(folder / entry["folder"], features=entry["features"])
+
+
+def candidates(label: str) -> list[Settings]:
+    """The arguments that a defense is tried with; one set for a control."""
+    entry = pick("defenses", label)
+    searched = {key: values for key, values in entry.items() if key not in _OWN_KEYS}
+    fixed = entry.get("fixed", {})
+    if not searched:
+        return [fixed]
+    return [fixed | dict(zip(searched, values, strict=True)) for values in zip(*searched.values(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains each (backbone, defense, arguments, seed) once; `work` holds what was done, and a killed training goes on.
+
+    Attributes:
+        data: The data set.
+        work: A folder for models, checkpoints and records.
+        progress: Whether bars are shown.
+    """
+
+    data: HeteroData
+    work: Path
+    progress: bool = True
+
+    def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
+        """How one training went, and what its model reaches on validation, clean and attacked."""
+        victim, training = self._model(model, label, seed)
+        defense = _defense(label, arguments)
+        told = None if defense is None else defense.describe()
+        key = hash_json([model, victim.config, told, __version__, training, seed, data_hash(self.data)])[:16]
+        path = self.work / f"{model}-{key}.safetensors"
+        if path.with_suffix(".json").exists():
+            done: dict[str, Any] = read_json(path.with_suffix(".json"))
+            return done
+        checkpoint = path.with_suffix(".pt")
+        history = fit(victim, self.data, defense, seed=seed, checkpoint=checkpoint, progress=self.progress, **training)
+        save_model(victim, path, self.data)
+        record = {
+            "file": path.name,
+            "seed": seed,
+            "validation": evaluate(victim, self.data, split="val", k=(20,))[METRIC],
+            "validation_attacked": self.attacked(victim, PGD(), victim.modalities, spaces()["search"]["budget"], "val"),
+            "epochs": history.epochs,
+            "stopped_early": history.stopped_early,
+            "seconds": history.seconds,
+            "provenance": provenance(self.data, "cpu"),
+        }
+        write_json(path.with_suffix(".json"), record)
+        checkpoint.unlink(missing_ok=True)
+        return record
+
+    def _model(self, model: str, label: str, seed: int) -> tuple[Recommender, Settings]:
+        entry, chosen = pick("defenses", label), pick("models", model)
+        training = spaces()["training"] | chosen.get("training", {})
+        for key, factor in entry.get("training", {}).items():
+            training[key] = int(training[key] * factor)
+        if "model" in entry:
+            other: Recommender = getattr(models, entry["model"][model]).from_data(self.data, seed=seed)
+            return other, training
+        names = [m for m in data.modalities(self.data) if m != entry.get("without")]
+        kind = getattr(models, model)
+        return kind.from_data(self.data, modalities=names, **chosen["arguments"], seed=seed), training
+
+    def attacked(
+        self, model: Recommender, attack: Attack, names: tuple[str, ...], budget: float, split: Literal["val", "test"]
+    ) -> float | None:
+        """The recall under an attack that knows the positives of `split`; None where the model reads no features."""
+        if not names or model.feature_path == "none":
+            return None
+        threat = ThreatModel(names, budget, labels=split)
+        perturbed = attack(model, self.data, threat, seed=0, progress=self.progress).data
+        return evaluate(model, perturbed, split=split, k=(20,))[METRIC]
+
+    def test(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A trained model on the test split: clean, attacked, and what each modality carries."""
+        model = load_model(self.work / record["file"])
+        attacks = []
+        if model.feature_path != "none":
+            for budget in spaces()["test"]["budgets"]:
+                for names in modality_sets(model.modalities):
+                    left = self.attacked(model, PGD(), tuple(names), budget, "test")
+                    attacks.append({"attack": "PGD", "modalities": names, "budget": budget, METRIC: left})
+                threat = ThreatModel(model.modalities, budget)
+                found = suite("standard")(model, self.data, threat, seed=0, progress=self.progress)
+                attacks.append(
+                    {
+                        "attack": "suite", "modalities": list(model.modalities), "budget": budget,
+                        METRIC: found.after[METRIC], "flags": found.flags,
+                        "worst_per_user": found.details["worst_per_user"][METRIC],
+                    }
+                )  # fmt: skip
+        clean = evaluate(model, self.data, split="test", k=(10, 20))
+        return {"clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data)}
+
+
+def _defense(label: str, arguments: Settings) -> Defense | None:
+    entry = pick("defenses", label)
+    name = entry.get("name", label)
+    if name == "none" or ("name" not in entry and ("without" in entry or "model" in entry)):
+        return None
+    defense: Defense = getattr(defenses, name)(**arguments)
+    return defense
+
+
+def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:
+    """The most robust candidate on validation of those that keep the undefended model's clean recall, or lose least."""
+    floor = (1 - spaces()["search"]["max_clean_loss"]) * undefended
+    kept = [record for record in tried if record["validation"] >= floor]
+    if not kept or any(record["validation_attacked"] is None for record in kept):
+        return max(tried, key=lambda record: float(record["validation"]))
+    return max(kept, key=lambda record: float(record["validation_attacked"]))
+
+
+def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> dict[str, Any]:
+    """Tries all candidates with the first seed, chooses on validation, and only then reads the test split."""
+    every = spaces()["search"]["seeds"][:seeds]
+    undefended = trainer(model, "none", {}, every[0])["validation"]
+    tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label)]
+    chosen = choose(tried, undefended)["arguments"]
+    runs = []
+    for seed in every:
+        record = trainer(model, label, chosen, seed)
+        runs.append(record | {"test": trainer.test(record)})
+    return {
+        "schema": 1,
+        "dataset": name,
+        "model": model,
+        "defense": label,
+        "candidates": tried,
+        "chosen": chosen,
+        "runs": runs,
+        "provenance": provenance(trainer.data, "cpu"),
+    }
