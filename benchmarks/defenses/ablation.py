@@ -1,0 +1,120 @@
+"""``python -m benchmarks.defenses.ablation hm VBPR ModalityBalancing``: one argument at a time, as a picture."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib as mpl
+import torch
+import typer
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.defenses.search import RESULTS, ROOT, Trainer, pick, read_data, spaces
+from mmgraph_robust.data import DataWarning
+from mmgraph_robust.utils import atomic_write, keep_freed_memory, write_json
+
+_COLUMNS = 4
+_CLEAN, _ATTACKED = "#0072B2", "#D55E00"
+
+
+def ablate(trainer: Trainer, model: str, defense: str) -> dict[str, Any]:
+    """Every value of every argument, the others at their base; what was trained before is not trained again."""
+    plan = pick("ablations", defense)
+    seed = spaces()["search"]["seeds"][0]
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for argument, values in plan.items():
+        if argument == "base":
+            continue
+        panels[argument] = []
+        for value in values:
+            record = trainer(model, defense, plan["base"] | {argument: value}, seed)
+            panels[argument].append(
+                {"value": value, "clean": record["validation"], "attacked": record["validation_attacked"]}
+            )
+    none = trainer(model, "none", {}, seed)
+    return {
+        "schema": 1,
+        "model": model,
+        "defense": defense,
+        "base": plan["base"],
+        "undefended": {"clean": none["validation"], "attacked": none["validation_attacked"]},
+        "panels": panels,
+    }
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """One panel per argument: clean and attacked recall, the undefended model as lines across."""
+    panels = result["panels"]
+    rows = math.ceil(len(panels) / _COLUMNS)
+    with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(2.4 * _COLUMNS, 1.9 * rows + 0.7), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).flatten()
+        for axis, (argument, points) in zip(axes, panels.items(), strict=False):
+            _panel(axis, argument, points, result)
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for row in range(rows):
+            axes[row * _COLUMNS].set_ylabel("Recall@20 (validation)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+        with atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=130)
+
+
+def _panel(axis: Axes, argument: str, points: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    places = range(len(points))
+    for key, color, marker in (("clean", _CLEAN, "o"), ("attacked", _ATTACKED, "s")):
+        values = [point[key] for point in points]
+        label = key if key == "clean" else "attacked, 5 %, all modalities"
+        axis.plot(places, values, color=color, marker=marker, markersize=4, label=label)
+        axis.axhline(result["undefended"][key], color=color, linestyle=":", linewidth=1, label=f"undefended, {key}")
+    axis.set_xticks(list(places), [_name(point["value"]) for point in points])
+    axis.set_title(argument)
+    axis.set_ylim(bottom=0)
+    base = result["base"].get(argument)
+    for place, point in zip(places, points, strict=True):
+        if point["value"] == base:
+            axis.axvspan(place - 0.2, place + 0.2, color="0.9", zorder=0)
+
+
+def _name(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="The data set, as spaces.toml names it.")],
+    model: Annotated[str, typer.Argument(help="The backbone, as spaces.toml names it.")],
+    defense: Annotated[str, typer.Argument(help="The defense, as the ablations in spaces.toml name it.")],
+    threads: Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)] = 0,
+    folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
+    work: Annotated[Path, typer.Option(help="Trained models and what a killed run goes on from.")] = Path(
+        "runs/defenses"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS,
+    progress: Annotated[bool, typer.Option(help="Whether bars are shown.")] = True,
+) -> None:
+    """Ablates a defense on one backbone; goes on where it was killed."""
+    if threads:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    pick("models", model)
+    pick("ablations", defense)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        result = {"dataset": name} | ablate(Trainer(read_data(name, folder), work / name, progress), model, defense)
+    stem = out / f"ablation-{name}-{model}-{defense}"
+    write_json(stem.with_suffix(".json"), result)
+    draw(result, stem.with_suffix(".png"))
+    print(f"written to {stem.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

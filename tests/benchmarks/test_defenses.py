@@ -1,0 +1,248 @@
+import copy
+import inspect
+import json
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from benchmarks.defenses import search as room
+from benchmarks.defenses.__main__ import main
+from benchmarks.defenses.ablation import ablate, draw
+from benchmarks.defenses.ablation import main as ablation
+from benchmarks.defenses.search import Trainer, candidates, choose, read_data, search, spaces
+from benchmarks.defenses.table import page, table
+from mmgraph_robust.data import write_mmrec
+from mmgraph_robust.data.schema import INTERACTS
+from mmgraph_robust.errors import ConfigError
+
+SMALL = {
+    "search": {"seeds": [0, 1], "max_clean_loss": 0.02, "budget": 0.05},
+    "test": {"budgets": [0.05]},
+    "training": {"max_epochs": 4, "patience": 3, "eval_every": 1, "batch_size": 64, "learning_rate": 0.02},
+    "models": {"VBPR": {"arguments": {"reg": 0.1, "embedding_dim": 8}, "training": {"max_epochs": 6}}},
+    "data": {"shop": {"folder": "shop", "features": {"visual": "image_feat.npy", "textual": "text_feat.npy"}}},
+    "defenses": {
+        "none": {"control": True},
+        "AdversarialTraining": {"budget": [0.05, 0.2], "weight": [1.0, 0.3]},
+        "FreeAdversarialTraining": {"fixed": {"replays": 2}, "training": {"max_epochs": 0.5}, "budget": [0.05, 0.2]},
+        "without visual": {"control": True, "without": "visual"},
+        "blind, trained": {
+            "control": True, "without": "visual", "name": "AdversarialTraining", "fixed": {"budget": 0.2},
+        },
+        "ids only": {"control": True, "model": {"VBPR": "BPRMF"}},
+    },
+    "ablations": {"AdversarialTraining": {"base": {"budget": 0.1, "steps": 1}, "budget": [0.0, 0.1], "steps": [1, 2]}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, part in SMALL.items():
+        monkeypatch.setitem(spaces(), name, part)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    shop = mr.synthetic(
+        num_users=40, num_items=40, modalities={"visual": 6, "textual": 5}, popularity_exponent=0.0, seed=0
+    )
+    write_mmrec(shop, path / "shop")
+    return path
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """What tests train is trained once."""
+    return tmp_path_factory.mktemp("work")
+
+
+class Counted:
+    """Stands in for fit, and dies after `last` epochs."""
+
+    def __init__(self, last=10**9):
+        self.trainings, self.epochs, self.last = 0, 0, last
+
+    def __call__(self, *args, **kwargs):
+        self.trainings += 1
+        return mr.fit(*args, **kwargs, on_epoch=self.on_epoch)
+
+    def on_epoch(self, history):
+        self.epochs += 1
+        if self.epochs == self.last:
+            raise KeyboardInterrupt
+
+
+def test_every_defense_gets_the_same_number_of_candidates():
+    for label, entry in spaces()["defenses"].items():
+        tried = candidates(label)
+        assert len(tried) == (1 if entry.get("control") else 3)
+        assert len({json.dumps(arguments) for arguments in tried}) == len(tried)
+        name = entry.get("name", label)
+        if hasattr(mr.defenses, name):
+            for arguments in tried:
+                getattr(mr.defenses, name)(**arguments)
+        else:
+            assert name == "none" or entry.keys() & {"without", "model"}
+    for name, entry in spaces()["models"].items():
+        assert set(entry["arguments"]) <= set(inspect.signature(getattr(mr.models, name)).parameters)
+        assert all(name in d["model"] for d in spaces()["defenses"].values() if "model" in d)
+    for name, plan in spaces()["ablations"].items():
+        for argument, values in plan.items():
+            for value in [] if argument == "base" else values:
+                getattr(mr.defenses, name)(**plan["base"] | {argument: value})
+
+
+def test_unknown_names_are_said_before_any_training(small, folder, tmp_path, monkeypatch):
+    counted = Counted()
+    monkeypatch.setattr(room, "fit", counted)
+    where = {"folder": folder, "work": tmp_path, "out": tmp_path, "progress": False, "threads": 0}
+    with pytest.raises(ConfigError, match="did you mean 'AdversarialTraining'"):
+        main("shop", "VBPR", only="none;AdversarialTrainin", seeds=1, **where)
+    with pytest.raises(ConfigError, match="did you mean 'VBPR'"):
+        main("shop", "VBRP", only="", seeds=1, **where)
+    with pytest.raises(ConfigError, match="unknown data 'shops'"):
+        read_data("shops", folder)
+    with pytest.raises(ConfigError, match="unknown ablations 'APR'"):
+        ablation("shop", "VBPR", "APR", **where)
+    assert counted.trainings == 0
+
+
+def test_the_choice_keeps_the_clean_quality_and_takes_the_most_robust(small):
+    def record(clean, attacked):
+        return {"validation": clean, "validation_attacked": attacked}
+
+    robust_but_dear, fair, weak = record(0.97, 0.9), record(0.985, 0.7), record(1.1, 0.2)
+    assert choose([robust_but_dear, fair, weak], 1.0) is fair
+    assert choose([robust_but_dear, record(0.9, 0.95)], 1.0) is robust_but_dear
+    assert choose([record(0.99, None)], 1.0)["validation"] == 0.99
+    assert choose([fair, weak], 0.5) is fair
+
+
+def test_what_is_reported_is_what_the_stored_models_do(small, folder, work):
+    data = read_data("shop", folder)
+    trainer = Trainer(data, work, False)
+    result = search("shop", "VBPR", "AdversarialTraining", trainer, 2)
+    assert [c["arguments"] for c in result["candidates"]] == candidates("AdversarialTraining")
+    assert [r["seed"] for r in result["runs"]] == [0, 1]
+    for run in result["runs"]:
+        model = mr.load_model(work / run["file"])
+        assert run["test"]["clean"] == mr.evaluate(model, data, k=(10, 20))
+        assert [(a["attack"], a["modalities"]) for a in run["test"]["attacks"]] == [
+            ("PGD", ["visual"]), ("PGD", ["textual"]), ("PGD", ["visual", "textual"]), ("suite", ["visual", "textual"]),
+        ]  # fmt: skip
+        jointly = run["test"]["attacks"][2]
+        again = mr.attacks.PGD()(model, data, mr.attacks.ThreatModel(["visual", "textual"], 0.05))
+        assert jointly["recall@20"] == again.after["recall@20"]
+        assert run["test"]["attacks"][3]["recall@20"] <= run["test"]["clean"]["recall@20"]
+        assert set(run["test"]["carries"]) == {"visual", "textual"}
+    chosen = choose(result["candidates"], trainer("VBPR", "none", {}, 0)["validation"])
+    assert result["chosen"] == chosen["arguments"]
+    assert result["runs"][0]["file"] == chosen["file"]
+
+
+def test_controls_are_what_they_are_called(small, folder, work):
+    trainer = Trainer(read_data("shop", folder), work, False)
+    blind = search("shop", "VBPR", "without visual", trainer, 1)["runs"][0]
+    assert mr.load_model(work / blind["file"]).modalities == ("textual",)
+    assert {tuple(a["modalities"]) for a in blind["test"]["attacks"]} == {("textual",)}
+    trained = search("shop", "VBPR", "blind, trained", trainer, 1)["runs"][0]
+    assert trained["file"] != blind["file"]
+    assert trained["validation_attacked"] != blind["validation_attacked"]
+    ids = search("shop", "VBPR", "ids only", trainer, 1)["runs"][0]
+    assert type(mr.load_model(work / ids["file"])).__name__ == "BPRMF"
+    assert ids["test"]["attacks"] == []
+    free = trainer("VBPR", "FreeAdversarialTraining", candidates("FreeAdversarialTraining")[0], 0)
+    assert free["epochs"] <= 3
+
+
+def test_the_test_split_has_no_part_in_the_choice(small, folder, tmp_path):
+    data = read_data("shop", folder)
+    other = copy.deepcopy(data)
+    edges = other[INTERACTS].edge_index
+    free = torch.ones(40, 40, dtype=torch.bool)
+    free[edges[0], edges[1]] = False
+    for position in other[INTERACTS].test_mask.nonzero().flatten():
+        user = edges[0, position]
+        edges[1, position] = free[user].nonzero()[0, 0]
+        free[user, edges[1, position]] = False
+    one, two = (
+        search("shop", "VBPR", "AdversarialTraining", Trainer(d, tmp_path / n, False), 1)
+        for d, n in ((data, "a"), (other, "b"))
+    )
+    for key in ("validation", "validation_attacked"):
+        assert [c[key] for c in one["candidates"]] == [c[key] for c in two["candidates"]]
+    assert one["chosen"] == two["chosen"]
+    assert one["runs"][0]["test"] != two["runs"][0]["test"]
+
+
+def test_a_killed_search_goes_on_to_the_same_numbers(small, folder, tmp_path, monkeypatch):
+    def run(place):
+        return search("shop", "VBPR", "AdversarialTraining", Trainer(read_data("shop", folder), place, False), 1)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "fit", Counted(last=8))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed")
+    counted = Counted()
+    monkeypatch.setattr(room, "fit", counted)
+    again = run(tmp_path / "killed")
+    assert counted.trainings == 2  # of three: the first was done
+    assert [r["test"]["attacks"] for r in again["runs"]] == [r["test"]["attacks"] for r in whole["runs"]]
+    assert [c["validation"] for c in again["candidates"]] == [c["validation"] for c in whole["candidates"]]
+
+
+def entry(defense, clean, left, seeds=1, flags=None):
+    def run(seed):
+        every = ["visual", "textual"]
+        attacks = [{"attack": "PGD", "modalities": [m], "budget": 0.05, "recall@20": left + 0.01} for m in every]
+        attacks.append(
+            {"attack": "suite", "modalities": every, "budget": 0.05, "recall@20": left, "flags": flags or {}}
+        )
+        carries = {m: {"clean": clean, "mean_features": clean - 0.03} for m in every}
+        test = {"clean": {"recall@20": clean + seed / 1000}, "attacks": attacks, "carries": carries}
+        return {"seed": seed, "epochs": 10, "seconds": 5.0, "test": test}
+
+    return {
+        "dataset": "shop", "model": "VBPR", "defense": defense, "chosen": {"budget": 0.1},
+        "runs": [run(seed) for seed in range(seeds)],
+    }  # fmt: skip
+
+
+def test_the_table_tells_declines_beside_the_undefended_one(small):
+    rows = table([entry("none", 0.2, 0.1, seeds=3), entry("Armour", 0.2, 0.18)]).splitlines()
+    assert [r.split(" | ")[0] for r in rows[2:]] == ["| Armour", "| none"]
+    assert "\N{MINUS SIGN}10 % (0.20)" in rows[2]
+    assert "0.2010 ± 0.0010" in rows[3]
+    assert "0.0300" in rows[2]
+    assert "0.50 | budget 0.1" in rows[2]
+
+
+def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp_path):
+    where = {"folder": folder, "work": work, "out": tmp_path, "progress": False, "threads": 0}
+    main("shop", "VBPR", only="none;without visual", seeds=1, **where)
+    assert sorted(p.name for p in (tmp_path / "shop").iterdir()) == ["VBPR-none.json", "VBPR-without-visual.json"]
+    ablation("shop", "VBPR", "AdversarialTraining", **where)
+    picture = tmp_path / "ablation-shop-VBPR-AdversarialTraining.png"
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "shop" / "VBPR-flagged.json").write_text(
+        json.dumps(entry("Fog", 0.2, 0.2, flags={"no_gradient": "it saw nothing"}))
+    )
+    text = page(tmp_path)
+    assert "- Fog, `no_gradient`: it saw nothing (at 0.05)" in text
+    assert "![" in text
+    assert picture.name in text
+    assert text.count("\n| ") == 1 + 3
+
+
+def test_an_ablation_has_every_value_once_and_trains_the_base_once(small, folder, tmp_path, monkeypatch):
+    counted = Counted()
+    monkeypatch.setattr(room, "fit", counted)
+    result = ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "AdversarialTraining")
+    assert counted.trainings == 4  # the base is a point of both panels; and the undefended model
+    assert [[p["value"] for p in panel] for panel in result["panels"].values()] == [[0.0, 0.1], [1, 2]]
+    assert result["panels"]["budget"][1]["attacked"] == result["panels"]["steps"][0]["attacked"]
+    draw(result, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").exists()
