@@ -56,7 +56,8 @@ class GraphProblem(Problem):
     In every gradient the true graph of the perturbed features is built, with the next candidates beside the neighbours.
     The forward pass computes with weights 1 and 0, which is the model's own score; backwards the weights are those of a
     soft choice (:func:`~mmgraph_robust.sparse.soft_topk` of the cosines), a straight-through estimate:
-    :math:`a = [\,j \le k\,] + p - \mathrm{stopgrad}(p)`. A frozen graph stays what it is.
+    :math:`a = [\,j \le k\,] + p - \mathrm{stopgrad}(p)`. That holds for every search of the forward pass, among
+    features or among learned projections of them (LATTICE). A frozen graph stays what it is.
 
     Args:
         problem: The search space.
@@ -73,21 +74,17 @@ class GraphProblem(Problem):
         self.temperature = temperature
         self.steps = steps
         self.calls = 0
-        self.rebuilt = rebuilt_modalities(problem)
 
     def route(self, features: Features) -> Graph:
-        """The graph with soft neighbours."""
-        if not self.rebuilt:
-            return self.graph
+        """The graph, in which whatever neighbours the forward pass searches are soft."""
         first, last = self.temperature
         done = (self.calls % self.steps) / max(self.steps - 1, 1)
         self.calls += 1
         softness = first * (last / first) ** done
-        soft = {m: self._soft(features[m], softness) for m in self.rebuilt}
-        return self.graph.with_item_graphs(self.graph.item_graphs | soft)
+        return self.graph.with_search(lambda x, k: self._soft(x, k, softness))
 
-    def _soft(self, x: Tensor, softness: float) -> Adjacency:
-        near = Candidates.of(x.detach(), self.model.knn_k or 1, self.candidates)
+    def _soft(self, x: Tensor, k: int, softness: float) -> Adjacency:
+        near = Candidates.of(x.detach(), k, self.candidates)
         chosen = near.chosen()
         graph = SoftGraph.from_candidates(near.neighbour, chosen, x)
         if not near.open:
@@ -104,9 +101,8 @@ class GraphRelaxation(Attack):
     r"""Projected gradient ascent through the item graph, whose plain gradient is zero or a part of the truth.
 
     It is :class:`~mmgraph_robust.attacks.PGD` on :class:`GraphProblem`: every step rebuilds the true graph, and the
-    perturbation with the best true objective is kept. For models without an item graph, or when the threat model
-    freezes it, it is PGD itself. LATTICE's learned graph, which lies inside its forward pass, is followed by the
-    cosines that it keeps, and its own choice of neighbours is not relaxed.
+    perturbation with the best true objective is kept. For models that search no neighbours, or whose threat model
+    freezes all that they read, it is PGD itself.
 
     Args:
         steps: Number of steps.
@@ -148,6 +144,19 @@ class GraphRelaxation(Attack):
         found = PGD(self.steps, self.restarts, self.step_size, self.objective).run(relaxed, generator, progress)
         problem.blind = relaxed.blind
         return found
+
+
+def searches(problem: Problem) -> bool:
+    """Whether the model's forward pass searches neighbours: a graph that is rebuilt, or one that the model learned."""
+    asked = []
+
+    def search(x: Tensor, k: int) -> Adjacency:
+        asked.append(k)
+        return problem.graph.search(x, k)
+
+    with torch.no_grad():
+        problem.model(problem.features, problem.graph.with_search(search))
+    return bool(asked)
 
 
 def rebuilt_modalities(problem: Problem) -> list[str]:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from mmgraph_robust.attacks.apgd import APGD
 from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.checks import Outcome, compare
-from mmgraph_robust.attacks.item_graph import GraphRelaxation, rebuilt_modalities
+from mmgraph_robust.attacks.item_graph import GraphRelaxation, rebuilt_modalities, searches
 from mmgraph_robust.attacks.neighbour_swap import NeighbourSwap
 from mmgraph_robust.attacks.noise import Noise
 from mmgraph_robust.attacks.pgd import PGD
@@ -59,8 +59,10 @@ def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
         ("square", Square(150)),
         ("SPSA", SPSA(135)),
     ]
+    if searches(problem):
+        parts.append(("item graph", GraphRelaxation(25)))
     if rebuilt_modalities(problem):
-        parts += [("item graph", GraphRelaxation(25)), ("neighbours", NeighbourSwap(10, start=GraphRelaxation(15)))]
+        parts.append(("neighbours", NeighbourSwap(10, start=GraphRelaxation(15))))
     return parts + [(f"transfer {i} {type(m).__name__}", Transfer(m, APGD(30))) for i, m in enumerate(surrogates)]
 
 

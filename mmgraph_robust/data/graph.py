@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, interactions
-from mmgraph_robust.sparse import Adjacency, cooccurrence_graph
+from mmgraph_robust.sparse import Adjacency, cooccurrence_graph, cosine_graph
 from mmgraph_robust.utils import child_generator
 
 
@@ -29,6 +29,9 @@ class Graph:
             steps (:meth:`~mmgraph_robust.models.Recommender.training_graph`); empty otherwise.
         seed: Seed of what a training step leaves to chance (dropout and the like), which makes the forward pass a pure
             function of its inputs there, too; :obj:`None` outside training: nothing is left to chance.
+        search: From vectors ``[num_items, dim]`` and `k` to a graph of nearest neighbours: how a forward pass finds
+            those that it is not given, among features or among what it made of them
+            (:func:`~mmgraph_robust.sparse.cosine_graph`, unless an attack wants to see past the choice).
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Graph:
         item_graphs: dict[str, Adjacency] | None = None,
         latent_graphs: dict[str, Adjacency] | None = None,
         seed: int | None = None,
+        search: Callable[[Tensor, int], Adjacency] = cosine_graph,
     ) -> None:
         self.interactions = interactions
         self.num_users, self.num_items = interactions.shape
         self.item_graphs = dict(item_graphs or {})
         self.latent_graphs = dict(latent_graphs or {})
         self.seed = seed
+        self.search = search
         # Made when first asked for, and shared by all graphs of the same interactions.
         self._operators: dict[str, Adjacency] = {}
 
@@ -57,7 +62,7 @@ class Graph:
 
     def with_interactions(self, interactions: Adjacency) -> Graph:
         """The same item graphs beside other interactions."""
-        return Graph(interactions, self.item_graphs, self.latent_graphs, self.seed)
+        return Graph(interactions, self.item_graphs, self.latent_graphs, self.seed, self.search)
 
     def with_item_graphs(self, item_graphs: dict[str, Adjacency]) -> Graph:
         """The same interactions beside other item graphs of features (none: models build them from their features)."""
@@ -75,6 +80,12 @@ class Graph:
         """The same graph with another seed (:obj:`None`: nothing is left to chance)."""
         other = copy.copy(self)
         other.seed = seed
+        return other
+
+    def with_search(self, search: Callable[[Tensor, int], Adjacency]) -> Graph:
+        """The same graph with another way to find the neighbours that it does not hold."""
+        other = copy.copy(self)
+        other.search = search
         return other
 
     def generator(self, purpose: str) -> torch.Generator | None:
@@ -140,7 +151,7 @@ class Graph:
         item, latent = (
             {name: adj.to(device) for name, adj in graphs.items()} for graphs in (self.item_graphs, self.latent_graphs)
         )
-        return Graph(self.interactions.to(device), item, latent, self.seed)
+        return Graph(self.interactions.to(device), item, latent, self.seed, self.search)
 
     def _operator(self, name: str, make: Callable[[], Adjacency]) -> Adjacency:
         if name not in self._operators:

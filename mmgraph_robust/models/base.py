@@ -19,7 +19,7 @@ from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn.losses import bpr_loss
-from mmgraph_robust.sparse import Adjacency, SoftGraph, cosine_graph
+from mmgraph_robust.sparse import Adjacency, SoftGraph
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, child_generator
 
@@ -170,11 +170,13 @@ class Recommender(torch.nn.Module):
     def item_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
         """The graph of similar items per modality, with cosines on its edges.
 
-        Those of `graph` where it has them, else the nearest neighbours of `features`: the choice of neighbours is
-        discrete, gradients to the features flow through the cosines. A model that wants every neighbour to count the
-        same takes :meth:`~mmgraph_robust.sparse.Adjacency.unweighted` of a graph, and sums rows of values rather than
-        counting edges (as ``normalize`` does): then it also reads a :class:`~mmgraph_robust.sparse.SoftGraph`, in which
-        attacks hand it neighbours that it does not have, at weight 0, to learn what they would do.
+        Those of `graph` where it has them, else the nearest neighbours of `features`, which ``graph.search`` finds: the
+        choice of neighbours is discrete, gradients to the features flow through the cosines. A model that wants every
+        neighbour to count the same takes :meth:`~mmgraph_robust.sparse.Adjacency.unweighted` of a graph, and sums rows
+        of values rather than counting edges (as ``normalize`` does): then it also reads a
+        :class:`~mmgraph_robust.sparse.SoftGraph`, in which attacks hand it neighbours that it does not have, at weight
+        0, to learn what they would do. A model that searches neighbours among vectors of its own does it by
+        ``graph.search``, too, so that attacks see past that choice as well.
 
         Raises:
             ConfigError: If a stored graph has another number of neighbours than the model was built for.
@@ -183,7 +185,7 @@ class Recommender(torch.nn.Module):
         for name in self.modalities:
             adjacency = graph.item_graphs.get(name)
             if adjacency is None:
-                adjacency = cosine_graph(features[name], min(self.knn_k or 1, self.num_items))
+                adjacency = graph.search(features[name], min(self.knn_k or 1, self.num_items))
             elif not isinstance(adjacency, SoftGraph) and adjacency.num_edges != self.num_items * min(
                 self.knn_k or 1, self.num_items
             ):

@@ -153,4 +153,4 @@ class LATTICE(Recommender):
 
     def _latent_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
         original = {name: a.normalize("gcn") for name, a in self.item_graphs(features, graph).items()}
-        return self.latent.by_modality(self.read(features), original)
+        return self.latent.by_modality(self.read(features), original, graph.search)

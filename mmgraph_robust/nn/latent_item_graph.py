@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -84,15 +84,21 @@ class LatentItemGraph(torch.nn.Module):
         """Builds the graph from the features of all modalities."""
         return Adjacency.sum(list(self.by_modality(x_dict, original).values()))
 
-    def by_modality(self, x_dict: Features, original: Mapping[str, Adjacency] | None = None) -> dict[str, Adjacency]:
+    def by_modality(
+        self,
+        x_dict: Features,
+        original: Mapping[str, Adjacency] | None = None,
+        search: Callable[[Tensor, int], Adjacency] = cosine_graph,
+    ) -> dict[str, Adjacency]:
         r"""The graph in parts that sum to it, :math:`S^{(m)} = a_m \big[(1 - \lambda) D^{-1/2} A_m D^{-1/2} + \lambda
-        S_m\big]` with the degrees :math:`D` of the joint learned graph :math:`\sum_m a_m A_m`."""
+        S_m\big]` with the degrees :math:`D` of the joint learned graph :math:`\sum_m a_m A_m`; `search` finds the
+        neighbours among the projections."""
         importance = dict(zip(self.in_channels, torch.softmax(self.weight, dim=0), strict=True))
         parts: dict[str, list[Adjacency]] = {name: [] for name in self.in_channels}
         if self.skip < 1:
             learned = []
             for name, share in importance.items():
-                graph = cosine_graph(self.lins[name](self._features(x_dict, name)), self.k)
+                graph = search(self.lins[name](self._features(x_dict, name)), self.k)
                 learned.append(graph.with_value(share * graph.values()))
             joint = Adjacency.sum(learned)
             # Back into the order of the parts.

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import PGD, GraphProblem, GraphRelaxation, Noise, Problem, ThreatModel
+from mmgraph_robust.attacks import PGD, GraphProblem, GraphRelaxation, Noise, Problem, ThreatModel, suite
+from mmgraph_robust.attacks.item_graph import searches
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import DRAGON, FREEDOM, LATTICE, MGCN, VBPR
 
@@ -30,6 +31,43 @@ def test_swaps_that_the_plain_gradient_misses_are_found(swappable):
     frozen = GraphRelaxation()(model, data, ThreatModel(["visual"], 0.05, graph="frozen"))
     assert recall(model, frozen.data) == 1.0
     assert {"graph_path_only", "no_gradient"} <= set(frozen.flags)
+
+
+@pytest.mark.parametrize("graph", ["frozen", "rebuilt"])
+def test_neighbours_among_learned_projections_are_soft_as_well(swappable, graph):
+    """The same data for a LATTICE with nothing but its learned graph, whose projections are the features.
+
+    The good neighbour is a little worse than the item itself, so the plain gradient pulls it nearer.
+    """
+    data = swappable[1]
+    model = LATTICE.from_data(data, embedding_dim=4, hidden_dim=32, num_layers=0, knn_k=2, skip=0.0)
+    with torch.no_grad():
+        model.latent.lins["visual"].weight.copy_(torch.eye(32))
+        model.latent.lins["visual"].bias.zero_()
+        model.user_id.zero_()[:, 0] = 1
+        model.item_id.zero_()[:, 0] = torch.tensor([0.6] * 10 + [0.5] * 10 + [-5.0] * 10 + [0.5] * 30)
+        model.item_id[:, 1] = 1
+    threat = ThreatModel(["visual"], 0.05, graph=graph)
+    assert recall(model, data) == 1.0
+    assert recall(model, PGD()(model, data, threat).data) == 1.0
+    assert recall(model, GraphRelaxation()(model, data, threat).data) == 0.0
+    parts = {p["name"]: p["recall@20"] for p in suite("standard")(model, data, threat).details["parts"]}
+    assert parts["item graph"] == 0.0
+    assert ("neighbours" in parts) == (graph == "rebuilt")
+
+
+def test_whether_a_forward_pass_searches(shop):
+    """Frozen, only what a model learned is searched."""
+
+    def answer(kind, graph="rebuilt", **kwargs):
+        model = kind.from_data(shop, embedding_dim=4, **kwargs)
+        return searches(Problem.from_data(model, shop, ThreatModel(["visual"], 0.05, graph=graph), "boundary", 0))
+
+    assert answer(FREEDOM, knn_k=3)
+    assert not answer(FREEDOM, "frozen", knn_k=3)
+    assert answer(LATTICE, "frozen", knn_k=3)
+    assert not answer(LATTICE, "frozen", knn_k=3, skip=1.0)
+    assert not answer(VBPR)
 
 
 @pytest.mark.parametrize("kind", [FREEDOM, LATTICE, MGCN, DRAGON])
