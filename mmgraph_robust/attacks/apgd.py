@@ -60,6 +60,8 @@ class APGD(Attack):
         value, gradient = problem.value_and_gradient(delta)
         best, best_value, best_gradient = delta, value, gradient
         size_then, best_then = size, best_value
+        if problem.stuck(problem.steepest(gradient)):
+            return delta
         for step in range(1, self.steps + 1):
             rise = problem.steepest(gradient)
             z = problem.project({m: d + size * rise[m] for m, d in delta.items()})

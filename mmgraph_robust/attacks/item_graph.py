@@ -83,6 +83,11 @@ class GraphProblem(Problem):
         softness = first * (last / first) ** done
         return self.graph.with_search(lambda x, k: self._soft(x, k, softness))
 
+    @property
+    def repeats(self) -> bool:
+        """No: the softness changes from one gradient to the next."""
+        return False
+
     def _soft(self, x: Tensor, k: int, softness: float) -> Adjacency:
         near = Candidates.of(x.detach(), k, self.candidates)
         chosen = near.chosen()

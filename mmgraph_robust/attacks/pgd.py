@@ -62,6 +62,8 @@ class PGD(Attack):
                 best, best_value = delta, value
             memory = self.direction(problem, gradient, memory)
             step = problem.steepest(memory)
+            if problem.stuck(step):
+                break
             delta = problem.project({m: d + size * step[m] for m, d in delta.items()})
             bar.update()
         return delta if problem.value(delta) > best_value else best

@@ -227,6 +227,15 @@ class Problem:
         """The graph that gradients are taken through; its forward pass gives the value of the graph itself."""
         return self.graph
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the same perturbation meets the same gradient again."""
+        return not self.stochastic
+
+    def stuck(self, step: Features) -> bool:
+        """Whether a search that follows gradients stays where it is for good: its step is zero, and would be again."""
+        return self.repeats and not any(bool(s.any()) for s in step.values())
+
     def _gradient(self, delta: Features) -> tuple[float, Features]:
         leaves = {m: d.detach().clone().requires_grad_() for m, d in delta.items()}
         with torch.enable_grad():

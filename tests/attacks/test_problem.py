@@ -2,9 +2,10 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import PGD, Attack, Noise, Problem, ThreatModel
+from mmgraph_robust.attacks import APGD, MIM, PGD, Attack, GraphProblem, Noise, Problem, ThreatModel
 from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.errors import BudgetError, ConfigError
+from mmgraph_robust.models import FREEDOM
 from mmgraph_robust.testing import weak_model
 
 
@@ -113,3 +114,31 @@ def test_a_model_that_no_feature_reaches_is_refused(shop):
     with pytest.raises(ConfigError, match="no item feature reaches the score of 'LightGCN'.*nothing to attack"):
         PGD(steps=1)(model, shop, ThreatModel(["visual"]))
     assert isinstance(PGD(), Attack)
+
+
+@pytest.mark.parametrize("attack", [PGD(20, restarts=2), MIM(20), APGD(20)])
+def test_a_search_that_can_never_move_ends(shop, attack, monkeypatch):
+    """The choice of FREEDOM's neighbours has no gradient: one is enough to know it, and the outcome is the same."""
+    model = FREEDOM.from_data(shop, embedding_dim=4, knn_k=3)
+    problem = Problem.from_data(model, shop, ThreatModel(["visual"], 0.1), "boundary", 0)
+    asked = []
+    plain = Problem.value_and_gradient
+    monkeypatch.setattr(Problem, "value_and_gradient", lambda p, d: asked.append(1) or plain(p, d))
+    found = attack.run(problem, torch.Generator().manual_seed(0), False)
+    once = len(asked)
+    assert once == getattr(attack, "restarts", 1)
+    monkeypatch.setattr(Problem, "repeats", False)
+    again = attack.run(problem, torch.Generator().manual_seed(0), False)
+    assert len(asked) - once == 20 * getattr(attack, "restarts", 1)
+    assert all(torch.equal(found[m], again[m]) for m in found)
+
+
+def test_what_may_change_is_asked_again(shop, trained):
+    problem = Problem.from_data(trained, shop, ThreatModel(["visual"], 0.1), "boundary", 0)
+    still, move = problem.zero(), problem.random(torch.Generator().manual_seed(0))
+    assert problem.stuck(still)
+    assert not problem.stuck(move)
+    problem.stochastic = True
+    assert not problem.stuck(still)
+    problem.stochastic = False
+    assert not GraphProblem(problem).stuck(still)
