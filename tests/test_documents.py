@@ -54,6 +54,14 @@ def test_how_to_read_robustness(capsys):
     assert clean >= certified >= further
 
 
+def test_which_defense(capsys):
+    (block,) = code("docs/defenses.md")
+    exec(block, {})
+    printed = capsys.readouterr().out
+    before, after = (float(value) for value in re.findall(r"'recall@20': ([\d.]+)", printed)[:2])
+    assert before >= after
+
+
 @pytest.mark.parametrize("name", sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]))
 def test_links_lead_somewhere(name):
     path = ROOT / name

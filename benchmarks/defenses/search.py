@@ -80,7 +80,7 @@ class Trainer:
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """How one training went, and what its model reaches on validation, clean and attacked."""
         victim, training = self._model(model, label, seed)
-        defense = _defense(label, arguments)
+        defense = build_defense(label, arguments)
         told = None if defense is None else defense.describe()
         key = hash_json([model, victim.config, told, __version__, training, seed, data_hash(self.data)])[:16]
         path = self.work / f"{model}-{key}.safetensors"
@@ -148,7 +148,8 @@ class Trainer:
         return {"clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data)}
 
 
-def _defense(label: str, arguments: Settings) -> Defense | None:
+def build_defense(label: str, arguments: Settings) -> Defense | None:
+    """The defense of that label; None where nothing is plugged into training."""
     entry = pick("defenses", label)
     name = entry.get("name", label)
     if name == "none" or ("name" not in entry and ("without" in entry or "model" in entry)):

@@ -45,7 +45,7 @@ def table(results: Sequence[Result]) -> str:
     head = ["defense", "seeds", "clean"]
     head += [f"PGD, {m}, {100 * b:g} %" for b in budgets[:1] for m in names]
     head += [f"suite, all, {100 * b:g} %" for b in budgets] + [f"{m} carries" for m in names]
-    head += ["decline", "seconds per epoch", "chosen"]
+    head += ["decline", "chosen"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 2) + "---|"]
 
     def order(result: Result) -> float:
@@ -62,8 +62,26 @@ def table(results: Sequence[Result]) -> str:
             for b in budgets
         ]
         row += [_cell(result, lambda run, m=m: carried(run, m)) if m in read else "" for m in names]  # type: ignore[misc]
-        row += [_decline(result, budgets[0], undefended), f"{_seconds(result):.2f}", _arguments(result["chosen"])]
+        row += [_decline(result, budgets[0], undefended), _arguments(result["chosen"])]
         lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def cost_table(cost: dict[str, Any]) -> str:
+    """An epoch of each defense as a multiple of a plain one."""
+    labels = list(dict.fromkeys(label for epochs in cost["models"].values() for label in epochs if label != "none"))
+    plain = [f"{epochs['none']:.2f} s" for epochs in cost["models"].values()]
+    lines = [
+        f"An epoch on {cost['dataset']} ({cost['threads']} threads, nothing else running) as a multiple of the plain "
+        "one, whose seconds stand in the first row; each defense with its first candidate's arguments.",
+        "",
+        f"| defense | {' | '.join(cost['models'])} |",
+        f"|---|{'---:|' * len(cost['models'])}",
+        f"| none | {' | '.join(plain)} |",
+    ]
+    for label in labels:
+        cells = [f"{e[label] / e['none']:.2f}" if label in e else "" for e in cost["models"].values()]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -92,7 +110,7 @@ def page(folder: Path) -> str:
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         "known to the attacker. *Carries*: clean recall that is lost when every item has the modality's mean features. "
         f"*Decline*: what the suite takes at {budget}, and in brackets that as a part of what it takes of the "
-        "undefended model. Seconds are wall time of one thread on a machine that was doing other work. Made by "
+        "undefended model. Made by "
         "`python -m benchmarks.defenses DATA MODEL`, `python -m benchmarks.defenses.ablation DATA MODEL DEFENSE` and "
         "`python -m benchmarks.defenses.table`.",
     ]
@@ -102,6 +120,8 @@ def page(folder: Path) -> str:
             own = [r for r in results if r["model"] == model]
             if own:
                 parts += [f"## {name}, {model}", table(own), "\n".join(flags(own))]
+    if (folder / "cost.json").exists():
+        parts += ["## Cost", cost_table(read_json(folder / "cost.json"))]
     for path in sorted(folder.glob("ablation-*.json")):
         found = read_json(path)
         base = _arguments(found["base"])
@@ -136,10 +156,6 @@ def _decline(result: Result, budget: float, undefended: Result | None) -> str:
 def _lost(result: Result, budget: float) -> float | None:
     found = _values(result, lambda run: left(run, "suite", everything(run), budget))
     return 1 - statistics.mean(found) / statistics.mean(map(clean, result["runs"])) if found else None
-
-
-def _seconds(result: Result) -> float:
-    return float(sum(r["seconds"] for r in result["runs"]) / sum(r["epochs"] for r in result["runs"]))
 
 
 def _arguments(arguments: dict[str, Any]) -> str:

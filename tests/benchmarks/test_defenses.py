@@ -10,6 +10,7 @@ from benchmarks.defenses import search as room
 from benchmarks.defenses.__main__ import main
 from benchmarks.defenses.ablation import ablate, draw
 from benchmarks.defenses.ablation import main as ablation
+from benchmarks.defenses.cost import cost
 from benchmarks.defenses.search import Trainer, candidates, choose, read_data, search, spaces
 from benchmarks.defenses.table import page, table
 from mmgraph_robust.data import write_mmrec
@@ -217,7 +218,7 @@ def test_the_table_tells_declines_beside_the_undefended_one(small):
     assert "\N{MINUS SIGN}10 % (0.20)" in rows[2]
     assert "0.2010 ± 0.0010" in rows[3]
     assert "0.0300" in rows[2]
-    assert "0.50 | budget 0.1" in rows[2]
+    assert "(0.20) | budget 0.1" in rows[2]
 
 
 def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp_path):
@@ -230,11 +231,16 @@ def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp
     (tmp_path / "shop" / "VBPR-flagged.json").write_text(
         json.dumps(entry("Fog", 0.2, 0.2, flags={"no_gradient": "it saw nothing"}))
     )
+    (tmp_path / "cost.json").write_text(
+        json.dumps({"dataset": "shop", "threads": 1, "models": {"VBPR": {"none": 2.0, "Fog": 3.0}}})
+    )
     text = page(tmp_path)
+    assert "| none | 2.00 s |" in text
+    assert "| Fog | 1.50 |" in text
     assert "- Fog, `no_gradient`: it saw nothing (at 0.05)" in text
     assert "![" in text
     assert picture.name in text
-    assert text.count("\n| ") == 1 + 3
+    assert text.count("\n| ") == 1 + 3 + 3
 
 
 def test_an_ablation_has_every_value_once_and_trains_the_base_once(small, folder, tmp_path, monkeypatch):
@@ -246,3 +252,9 @@ def test_an_ablation_has_every_value_once_and_trains_the_base_once(small, folder
     assert result["panels"]["budget"][1]["attacked"] == result["panels"]["steps"][0]["attacked"]
     draw(result, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").exists()
+
+
+def test_the_cost_is_that_of_every_defense_that_plugs_in(small, folder):
+    found = cost(read_data("shop", folder), "VBPR")
+    assert list(found) == ["none", "AdversarialTraining", "FreeAdversarialTraining"]
+    assert all(seconds > 0 for seconds in found.values())

@@ -1,0 +1,68 @@
+"""``python -m benchmarks.defenses.cost hm``: what a defended epoch costs, as a multiple of a plain one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch_geometric.data import HeteroData
+from tqdm.auto import tqdm
+
+from benchmarks.defenses.search import RESULTS, ROOT, build_defense, candidates, pick, read_data, spaces
+from mmgraph_robust import fit, models
+from mmgraph_robust.data import DataWarning
+from mmgraph_robust.experiment.provenance import provenance
+from mmgraph_robust.utils import keep_freed_memory, read_json, write_json
+
+_EPOCHS = 4
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="The data set, as spaces.toml names it.")] = "hm",
+    only: Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")] = "",
+    threads: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
+    folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
+    out: Annotated[Path, typer.Option(help="Where the result goes; what lies there is added to.")] = RESULTS
+    / "cost.json",
+) -> None:
+    """Times epochs of every defense that plugs into training, with the arguments of its first candidate."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        data = read_data(name, folder)
+        result |= {"dataset": name, "threads": threads, "provenance": provenance(data, "cpu")}
+        for model in tqdm([m.strip() for m in only.split(",") if m.strip()] or list(spaces()["models"])):
+            result["models"][model] = cost(data, model)
+            write_json(out, result)
+
+
+def cost(data: HeteroData, model: str) -> dict[str, float]:
+    """Median seconds of an epoch by defense, plain ones before and after them all.
+
+    Epochs that validate, and the first, which compiles, do not count.
+    """
+    labels = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & {"without", "model"}]
+    seconds: dict[str, list[float]] = {label: [] for label in labels}
+    for label in [*labels, "none"]:
+        seconds[label] += _epochs(data, model, label)
+    return {label: median(values) for label, values in seconds.items()}
+
+
+def _epochs(data: HeteroData, model: str, label: str) -> list[float]:
+    entry = pick("models", model)
+    victim = getattr(models, model).from_data(data, **entry["arguments"], seed=0)
+    training = spaces()["training"] | entry.get("training", {})
+    training |= {"max_epochs": _EPOCHS, "eval_every": _EPOCHS + 1}
+    defense = build_defense(label, candidates(label)[0])
+    history = fit(victim, data, defense, seed=0, progress=False, **training)
+    return [record["seconds"] for record in history.records[1:-1]]
+
+
+if __name__ == "__main__":
+    typer.run(main)
