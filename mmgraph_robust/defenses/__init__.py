@@ -4,6 +4,7 @@ from mmgraph_robust.defenses.adversarial_training import AdversarialTraining
 from mmgraph_robust.defenses.apr import APR
 from mmgraph_robust.defenses.balancing import ModalityBalancing
 from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.ckd import CKD
 from mmgraph_robust.defenses.feature_noise import FeatureNoise
 from mmgraph_robust.defenses.free_adversarial_training import FreeAdversarialTraining
 from mmgraph_robust.defenses.gradient_penalty import GradientPenalty
@@ -16,6 +17,7 @@ from mmgraph_robust.defenses.smoothing import Smoothed
 
 __all__ = [
     "APR",
+    "CKD",
     "OGMGE",
     "AdversarialTraining",
     "Defense",
