@@ -176,7 +176,7 @@ class CKD(Defense):
         with torch.no_grad():
             others = [c for c in user if c not in self._names]
             ranked = _margins(user, item, others, step.batch.ids) | {m: x[:size] for m, x in students.items()}
-            weights = modality_weights(ranked, self._names)
+            weights = counterfactual_weights(ranked, self._names)
         terms: list[Tensor] = []
         numbers: dict[str, float] = {}
         for name, weight in zip(self._names, weights, strict=True):
@@ -209,7 +209,7 @@ class CKD(Defense):
         )
 
 
-def modality_weights(margins: Mapping[str, Tensor], modalities: tuple[str, ...]) -> Tensor:
+def counterfactual_weights(margins: Mapping[str, Tensor], modalities: tuple[str, ...]) -> Tensor:
     """``[num_modalities]`` the weights :math:`r_m` of :class:`CKD`.
 
     Args:

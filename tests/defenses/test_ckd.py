@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import mmgraph_robust as mr
 from mmgraph_robust.data.schema import with_features
 from mmgraph_robust.defenses import CKD
-from mmgraph_robust.defenses.ckd import modality_weights
+from mmgraph_robust.defenses.ckd import counterfactual_weights
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.models import BM3, FREEDOM, GRCN, LATTICE, MMGCN, VBPR, Embeddings, LightGCN
 
@@ -127,13 +127,13 @@ def test_a_modality_that_does_less_in_company_than_alone_learns_more():
     """Two say the same of the first triples, where the third is silent; it alone tells the others apart."""
     half = torch.tensor([4.0, 4.0, 0.0, 0.0])
     margins = {"visual": half, "textual": half, "acoustic": half.flip(0)}
-    visual, textual, acoustic = modality_weights(margins, NAMES).tolist()
+    visual, textual, acoustic = counterfactual_weights(margins, NAMES).tolist()
     # Each of the two adds log(1 + e^-4) - log(1 + e^-8) to the other, and log 2 - log(1 + e^-4) to nothing.
     c = (math.log1p(math.exp(-4)) - math.log1p(math.exp(-8))) / (math.log(2) - math.log1p(math.exp(-4)))
     assert acoustic == pytest.approx(1.5 * (1 - 1 / (2 * c + 1)), rel=1e-4)
     assert visual == textual == pytest.approx(1.5 * (1 - c / (2 * c + 1)), rel=1e-4)
     # Where the ids say it already, the modality does as little alone as in company.
-    visual, textual = modality_weights({"id": half, "visual": half, "textual": half.flip(0)}, NAMES[:2]).tolist()
+    visual, textual = counterfactual_weights({"id": half, "visual": half, "textual": half.flip(0)}, NAMES[:2]).tolist()
     assert visual == textual == pytest.approx(1.0)
 
 
@@ -151,7 +151,7 @@ def test_a_modality_that_does_less_in_company_than_alone_learns_more():
 )
 def test_ratios_stay_within_their_bounds(ids, visual, textual, expected):
     margins = {"id": torch.tensor(ids), "visual": torch.tensor(visual), "textual": torch.tensor(textual)}
-    assert modality_weights(margins, ("visual", "textual")).tolist() == pytest.approx(expected, abs=1e-4)
+    assert counterfactual_weights(margins, ("visual", "textual")).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", [VBPR, GRCN, MMGCN, LATTICE, FREEDOM])
