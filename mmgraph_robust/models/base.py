@@ -296,17 +296,21 @@ def _named_arguments(cls: type, model: Recommender, args: tuple[Any, ...], kwarg
         if "__init__" not in vars(kind):
             continue
         signature = inspect.signature(vars(kind)["__init__"])
-        bound = signature.bind(model, *args, **kwargs)
-        bound.apply_defaults()
+        try:
+            bound = signature.bind(model, *args, **kwargs)
+            bound.apply_defaults()
+        except TypeError:
+            # A subclass names what is missing and hands it on, or nobody does, which the constructor itself says.
+            bound = signature.bind_partial(model, *args, **kwargs)
         given = dict(list(bound.arguments.items())[1:])
         parameters = list(signature.parameters.values())
         rest = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         args, kwargs = (), {}
         for parameter in rest:
             if parameter.kind is parameter.VAR_POSITIONAL:
-                args = given.pop(parameter.name)
+                args = given.pop(parameter.name, ())
             else:
-                kwargs = given.pop(parameter.name)
+                kwargs = given.pop(parameter.name, ())
         result |= given
         if not rest:
             break

@@ -274,3 +274,19 @@ def test_item_encoder_is_the_full_pass(tiny, kind, arguments, items):
         encode = model.item_encoder("visual", items, features, blind, graph)
         full = super(kind, model).item_encoder("visual", items, features, blind, graph)
         assert torch.allclose(encode(x), full(x), rtol=0, atol=1e-10)
+
+
+def test_a_subclass_that_names_some_arguments_and_hands_on_the_others(tiny, tmp_path):
+    class Named(VBPR):
+        def __init__(self, num_users, num_items, feature_dims, *, twist=1.0, **kwargs):
+            super().__init__(num_users, num_items, feature_dims, **kwargs)
+            self.twist = twist
+
+    model = Named.from_data(tiny, embedding_dim=4, twist=2.0)
+    assert model.config["twist"] == 2.0
+    assert model.config["embedding_dim"] == 4
+    again = Named(**model.config)
+    assert again.config == model.config
+    assert again.user.shape == model.user.shape
+    with pytest.raises(TypeError, match="num_items"):
+        Named(3)
