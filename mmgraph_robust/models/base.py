@@ -310,7 +310,7 @@ def _named_arguments(cls: type, model: Recommender, args: tuple[Any, ...], kwarg
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args = given.pop(parameter.name, ())
             else:
-                kwargs = given.pop(parameter.name, ())
+                kwargs = given.pop(parameter.name, {})
         result |= given
         if not rest:
             break
