@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.defenses.search import RESULTS, ROOT, Trainer, pick, read_data, spaces
+from mmgraph_robust import defenses
 from mmgraph_robust.data import DataWarning
 from mmgraph_robust.utils import atomic_write, keep_freed_memory, write_json
 
@@ -25,6 +26,8 @@ _CLEAN, _ATTACKED = "#0072B2", "#D55E00"
 def ablate(trainer: Trainer, model: str, defense: str) -> dict[str, Any]:
     """Every value of every argument, the others at their base; what was trained before is not trained again."""
     plan = pick("ablations", defense)
+    # With every default, so that the picture can show it.
+    whole = getattr(defenses, defense)(**plan["base"]).describe()
     seed = spaces()["search"]["seeds"][0]
     panels: dict[str, list[dict[str, Any]]] = {}
     for argument, values in plan.items():
@@ -41,7 +44,7 @@ def ablate(trainer: Trainer, model: str, defense: str) -> dict[str, Any]:
         "schema": 1,
         "model": model,
         "defense": defense,
-        "base": plan["base"],
+        "base": plan["base"] | {argument: whole[argument] for argument in panels},
         "undefended": {"clean": none["validation"], "attacked": none["validation_attacked"]},
         "panels": panels,
     }

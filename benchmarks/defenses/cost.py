@@ -36,16 +36,20 @@ def main(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         data = read_data(name, folder)
-        result |= {"dataset": name, "threads": threads, "provenance": provenance(data, "cpu")}
         for model in tqdm([m.strip() for m in only.split(",") if m.strip()] or list(spaces()["models"])):
-            result["models"][model] = cost(data, model)
+            result["models"][model] = {
+                "dataset": name,
+                "threads": threads,
+                "seconds": cost(data, model),
+                "provenance": provenance(data, "cpu"),
+            }
             write_json(out, result)
 
 
 def cost(data: HeteroData, model: str) -> dict[str, float]:
     """Median seconds of an epoch by defense, plain ones before and after them all.
 
-    Epochs that validate, and the first, which compiles, do not count.
+    Epochs that validate do not count, nor does the first, which compiles, and in which CKD trains its teachers.
     """
     labels = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & {"without", "model"}]
     seconds: dict[str, list[float]] = {label: [] for label in labels}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,8 @@ from mmgraph_robust.utils import hash_json, read_json, write_json
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "defenses"
 METRIC = "recall@20"
+# Part of the name of what is kept of a judgement: to be raised when an attack of the same name does something else.
+_JUDGES = 2
 _OWN_KEYS = ("control", "name", "fixed", "training", "without", "model")
 
 Settings = dict[str, Any]
@@ -82,27 +86,44 @@ class Trainer:
         victim, training = self._model(model, label, seed)
         defense = build_defense(label, arguments)
         told = None if defense is None else defense.describe()
-        key = hash_json([model, victim.config, told, __version__, training, seed, data_hash(self.data)])[:16]
-        path = self.work / f"{model}-{key}.safetensors"
-        if path.with_suffix(".json").exists():
-            done: dict[str, Any] = read_json(path.with_suffix(".json"))
-            return done
-        checkpoint = path.with_suffix(".pt")
-        history = fit(victim, self.data, defense, seed=seed, checkpoint=checkpoint, progress=self.progress, **training)
-        save_model(victim, path, self.data)
-        record = {
-            "file": path.name,
-            "seed": seed,
-            "validation": evaluate(victim, self.data, split="val", k=(20,))[METRIC],
-            "validation_attacked": self.attacked(victim, PGD(), victim.modalities, spaces()["search"]["budget"], "val"),
-            "epochs": history.epochs,
-            "stopped_early": history.stopped_early,
-            "seconds": history.seconds,
-            "provenance": provenance(self.data, "cpu"),
+        key = hash_json([type(victim).__name__, victim.config, told, __version__, training, seed, data_hash(self.data)])
+        path = self.work / f"{model}-{key[:16]}.safetensors"
+        if not path.with_suffix(".json").exists():
+            checkpoint = path.with_suffix(".pt")
+            history = fit(
+                victim, self.data, defense, seed=seed, checkpoint=checkpoint, progress=self.progress, **training
+            )
+            save_model(victim, path, self.data)
+            record = {
+                "file": path.name,
+                "seed": seed,
+                "epochs": history.epochs,
+                "stopped_early": history.stopped_early,
+                "seconds": history.seconds,
+                "provenance": provenance(self.data, "cpu"),
+            }
+            write_json(path.with_suffix(".json"), record)
+            checkpoint.unlink(missing_ok=True)
+        record = read_json(path.with_suffix(".json"))
+        return record | self._kept(path, "validation", spaces()["search"]["budget"], self._validate)
+
+    def _kept(
+        self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What `judge` says of a trained model, done once for the same attacks and budgets."""
+        key = hash_json([_JUDGES, PGD().describe(), suite("standard").describe(), budgets])[:8]
+        kept = path.with_suffix(f".{name}-{key}.json")
+        if not kept.exists():
+            write_json(kept, judge(load_model(path), path))
+        found: dict[str, Any] = read_json(kept)
+        return found
+
+    def _validate(self, model: Recommender, path: Path) -> dict[str, Any]:
+        budget = spaces()["search"]["budget"]
+        return {
+            "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
+            "validation_attacked": self.attacked(model, PGD(), model.modalities, budget, "val"),
         }
-        write_json(path.with_suffix(".json"), record)
-        checkpoint.unlink(missing_ok=True)
-        return record
 
     def _model(self, model: str, label: str, seed: int) -> tuple[Recommender, Settings]:
         entry, chosen = pick("defenses", label), pick("models", model)
@@ -110,8 +131,11 @@ class Trainer:
         for key, factor in entry.get("training", {}).items():
             training[key] = int(training[key] * factor)
         if "model" in entry:
-            other: Recommender = getattr(models, entry["model"][model]).from_data(self.data, seed=seed)
-            return other, training
+            # Another backbone, in its own settings.
+            name = entry["model"][model]
+            own = spaces()["ids"][name]
+            other: Recommender = getattr(models, name).from_data(self.data, **own["arguments"], seed=seed)
+            return other, spaces()["training"] | own["training"]
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
         kind = getattr(models, model)
         return kind.from_data(self.data, modalities=names, **chosen["arguments"], seed=seed), training
@@ -128,7 +152,9 @@ class Trainer:
 
     def test(self, record: dict[str, Any]) -> dict[str, Any]:
         """A trained model on the test split: clean, attacked, and what each modality carries."""
-        model = load_model(self.work / record["file"])
+        return self._kept(self.work / record["file"], "test", spaces()["test"]["budgets"], self._test)
+
+    def _test(self, model: Recommender, path: Path) -> dict[str, Any]:
         attacks = []
         if model.feature_path != "none":
             for budget in spaces()["test"]["budgets"]:
@@ -136,7 +162,9 @@ class Trainer:
                     left = self.attacked(model, PGD(), tuple(names), budget, "test")
                     attacks.append({"attack": "PGD", "modalities": names, "budget": budget, METRIC: left})
                 threat = ThreatModel(model.modalities, budget)
-                found = suite("standard")(model, self.data, threat, seed=0, progress=self.progress)
+                unfinished = path.with_suffix(".suite")
+                ensemble = suite("standard", folder=unfinished)
+                found = ensemble(model, self.data, threat, seed=0, progress=self.progress)
                 attacks.append(
                     {
                         "attack": "suite", "modalities": list(model.modalities), "budget": budget,
@@ -145,6 +173,7 @@ class Trainer:
                     }
                 )  # fmt: skip
         clean = evaluate(model, self.data, split="test", k=(10, 20))
+        shutil.rmtree(path.with_suffix(".suite"), ignore_errors=True)
         return {"clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data)}
 
 

@@ -69,18 +69,20 @@ def table(results: Sequence[Result]) -> str:
 
 def cost_table(cost: dict[str, Any]) -> str:
     """An epoch of each defense as a multiple of a plain one."""
-    labels = list(dict.fromkeys(label for epochs in cost["models"].values() for label in epochs if label != "none"))
-    plain = [f"{epochs['none']:.2f} s" for epochs in cost["models"].values()]
+    runs = cost["models"].values()
+    labels = dict.fromkeys(label for run in runs for label in run["seconds"] if label != "none")
+    where = [f"{m}, {run['dataset']}, {run['threads']} threads" for m, run in cost["models"].items()]
     lines = [
-        f"An epoch on {cost['dataset']} ({cost['threads']} threads, nothing else running) as a multiple of the plain "
-        "one, whose seconds stand in the first row; each defense with its first candidate's arguments.",
+        "An epoch, nothing else running, as a multiple of the plain one, whose seconds stand in the first row; each "
+        "defense with its first candidate's arguments. What is done once before the first step (CKD's teachers: an own "
+        "training for every modality) comes on top.",
         "",
-        f"| defense | {' | '.join(cost['models'])} |",
-        f"|---|{'---:|' * len(cost['models'])}",
-        f"| none | {' | '.join(plain)} |",
+        f"| defense | {' | '.join(where)} |",
+        f"|---|{'---:|' * len(where)}",
+        f"| none | {' | '.join(format(run['seconds']['none'], '.2f') + ' s' for run in runs)} |",
     ]
     for label in labels:
-        cells = [f"{e[label] / e['none']:.2f}" if label in e else "" for e in cost["models"].values()]
+        cells = [f"{r['seconds'][label] / r['seconds']['none']:.2f}" if label in r["seconds"] else "" for r in runs]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -110,7 +112,9 @@ def page(folder: Path) -> str:
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         "known to the attacker. *Carries*: clean recall that is lost when every item has the modality's mean features. "
         f"*Decline*: what the suite takes at {budget}, and in brackets that as a part of what it takes of the "
-        "undefended model. Made by "
+        "undefended model. What the candidates are, and the form of `ListwiseAdversarialTraining` itself, was settled "
+        "in an exploration of one seed on hm that read the test split (`docs/defenses.md`): on hm its rows are not "
+        "quite blind. Made by "
         "`python -m benchmarks.defenses DATA MODEL`, `python -m benchmarks.defenses.ablation DATA MODEL DEFENSE` and "
         "`python -m benchmarks.defenses.table`.",
     ]
@@ -127,7 +131,7 @@ def page(folder: Path) -> str:
         base = _arguments(found["base"])
         parts += [
             f"## Ablation: {found['defense']} on {found['model']}, {found['dataset']}",
-            f"One argument at a time, the others at {base} (grey); validation, seed 0.",
+            f"One argument at a time, the others at {base} (their values are grey); validation, seed 0.",
             f"![Clean and attacked recall against each argument]({path.with_suffix('.png').name})",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -74,6 +74,7 @@ class GraphProblem(Problem):
         self.temperature = temperature
         self.steps = steps
         self.calls = 0
+        self.searched = False
 
     def route(self, features: Features) -> Graph:
         """The graph, in which whatever neighbours the forward pass searches are soft."""
@@ -85,10 +86,11 @@ class GraphProblem(Problem):
 
     @property
     def repeats(self) -> bool:
-        """No: the softness changes from one gradient to the next."""
-        return False
+        """Not where neighbours are searched: their softness changes from one gradient to the next."""
+        return super().repeats and not self.searched
 
     def _soft(self, x: Tensor, k: int, softness: float) -> Adjacency:
+        self.searched = True
         near = Candidates.of(x.detach(), k, self.candidates)
         chosen = near.chosen()
         graph = SoftGraph.from_candidates(near.neighbour, chosen, x)

@@ -62,7 +62,8 @@ class PGD(Attack):
                 best, best_value = delta, value
             memory = self.direction(problem, gradient, memory)
             step = problem.steepest(memory)
-            if problem.stuck(step):
+            # Earlier gradients may cancel one that is not zero.
+            if problem.stuck(step) and problem.stuck(problem.steepest(gradient)):
                 break
             delta = problem.project({m: d + size * step[m] for m, d in delta.items()})
             bar.update()

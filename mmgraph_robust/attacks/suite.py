@@ -37,6 +37,9 @@ from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import atomic_write, child_generator, hash_json, hash_tensors
 
 Part = tuple[str, Attack]
+# Part of the name of what is kept: to be raised when an attack of the same name and arguments does something else.
+# 2: attacks through the item graph see past searches among learned projections.
+_VERSION = 2
 
 
 def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
@@ -59,7 +62,7 @@ def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
         ("square", Square(150)),
         ("SPSA", SPSA(135)),
     ]
-    if searches(problem):
+    if searches(problem) or rebuilt_modalities(problem):
         parts.append(("item graph", GraphRelaxation(25)))
     if rebuilt_modalities(problem):
         parts.append(("neighbours", NeighbourSwap(10, start=GraphRelaxation(15))))
@@ -203,7 +206,14 @@ class _Store:
         tensors: dict[str, Tensor] = {f"x_{m}": x for m, x in problem.features.items()} | graphs | seen
         tensors |= {f"w_{n}": x for n, x in problem.model.state_dict().items()} | {"pairs": problem.objective.pairs}
         model = type(problem.model)
-        made_from = [model.__module__, model.__qualname__, problem.model.config, problem.threat.describe(), seed]
+        made_from = [
+            _VERSION,
+            model.__module__,
+            model.__qualname__,
+            problem.model.config,
+            problem.threat.describe(),
+            seed,
+        ]
         others = [hash_tensors(**m.state_dict()) for m in surrogates]
         self.key = hash_json([hash_tensors(**tensors), *made_from, *others])
 

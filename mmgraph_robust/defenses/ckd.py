@@ -207,6 +207,8 @@ class CKD(Defense):
         self._user, self._item = (
             {m: x.to(self._graph.device) for m, x in parts[side].items()} for side in ("user", "item")
         )
+        if self._user:
+            self._teachers = {}
 
 
 def counterfactual_weights(margins: Mapping[str, Tensor], modalities: tuple[str, ...]) -> Tensor:

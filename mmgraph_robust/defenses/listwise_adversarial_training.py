@@ -27,17 +27,17 @@ class ListwiseAdversarialTraining(AdversarialTraining):
     For the triples' pairs :math:`(u, i)` and `rivals` items :math:`R`, drawn anew for every step:
 
     .. math::
-        \ell(X) = \mathrm{mean}_{(u, i)} \log \Big( 1 + \sum_{r \in R \setminus N(u)} e^{s_{ur}(X) - s_{ui}(X)} \Big),
-        \qquad \mathcal L(X) + \lambda\, \ell(X + \Delta), \qquad
+        \ell(X) = \mathrm{mean}_{(u, i)} \log \Big( 1 + \sum_{r \in R \setminus N(u)} e^{s_{ur}(X) - s_{ui}(X)} \Big)
+        + \Omega(X), \qquad \mathcal L(X) + \lambda\, \ell(X + \Delta), \qquad
         \Delta_i = \rho\, \Vert x_i \Vert_2\, \frac{\nabla_{x_i} \ell}{\Vert \nabla_{x_i} \ell \Vert_2}
 
-    It differs from :class:`AdversarialTraining` in one thing, the loss that the perturbation raises and training
-    lowers. An attack moves an item past those that stand next to it in the list. One random negative per triple is
-    seldom one of them, so its gradient says little about where the list breaks; of a few hundred rivals the softmax
-    picks those that are close. In the terms of modality balancing: the margins of all channels together, ids
-    included, pay for what all modalities together can lose, against the rivals that matter. Nothing is gained by
-    shrinking a modality, since a margin of zero pays for nothing, nor by inflating a margin against items that were
-    never near.
+    with the model's own regulariser :math:`\Omega`, which so counts :math:`1 + \lambda` times. It differs from
+    :class:`AdversarialTraining` in one thing, the loss that the perturbation raises and training lowers. The idea: an
+    attack moves an item past those that stand next to it in the list; one random negative per triple is seldom one of
+    them, and of a few hundred rivals the softmax picks those that are close. In the terms of modality balancing: the
+    margins of all channels together, ids included, pay for what all modalities together can lose, against the rivals
+    that matter. Nothing is gained by shrinking a modality, since a margin of zero pays for nothing, nor by inflating a
+    margin against items that were never near.
 
     Args:
         weight: Weight :math:`\lambda` of the loss on the perturbed features.
@@ -49,9 +49,9 @@ class ListwiseAdversarialTraining(AdversarialTraining):
         relative: Whether `budget` is relative to the clean features, or in their own unit.
 
     Source: this project. The loss is the sampled softmax of classification over many classes (`"On Using Very Large
-    Target Vocabulary for Neural Machine Translation" <https://arxiv.org/abs/1412.2007>`_, Jean et al., ACL 2015), plus
-    the model's regulariser; the perturbation is that of :class:`AdversarialTraining`. What it is worth beside its
-    rivals, and beside the same loss without perturbation, is measured in ``docs/defenses.md``.
+    Target Vocabulary for Neural Machine Translation" <https://arxiv.org/abs/1412.2007>`_, Jean et al., ACL 2015);
+    the perturbation is that of :class:`AdversarialTraining`. How it compares with its rivals, and with the same loss
+    without a perturbation, is told in ``docs/defenses.md``.
     """
 
     search_space: ClassVar[Mapping[str, Domain]] = {

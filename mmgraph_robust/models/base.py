@@ -296,12 +296,9 @@ def _named_arguments(cls: type, model: Recommender, args: tuple[Any, ...], kwarg
         if "__init__" not in vars(kind):
             continue
         signature = inspect.signature(vars(kind)["__init__"])
-        try:
-            bound = signature.bind(model, *args, **kwargs)
-            bound.apply_defaults()
-        except TypeError:
-            # A subclass names what is missing and hands it on, or nobody does, which the constructor itself says.
-            bound = signature.bind_partial(model, *args, **kwargs)
+        # Partial, since a subclass may name what it hands on; what nobody names the constructor itself asks for.
+        bound = signature.bind_partial(model, *args, **kwargs)
+        bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
         parameters = list(signature.parameters.values())
         rest = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -311,7 +308,7 @@ def _named_arguments(cls: type, model: Recommender, args: tuple[Any, ...], kwarg
                 args = given.pop(parameter.name, ())
             else:
                 kwargs = given.pop(parameter.name, {})
-        result |= given
+        result = given | result  # what a subclass names is hers, also where its base has a default for it
         if not rest:
             break
     return result

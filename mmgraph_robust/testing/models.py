@@ -35,7 +35,8 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
             is not the sum of its channels, or the loss trains another one; features are changed, or anything is kept
             between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
             initial parameters; features reach the score in another way than
-            :attr:`~mmgraph_robust.models.Recommender.feature_path` says; an edge direction carries no messages; its
+            :attr:`~mmgraph_robust.models.Recommender.feature_path` says; neighbours are searched past the graph's own
+            search; an edge direction carries no messages; its
             ``item_encoder`` gives other vectors or gradients than a full pass; or a parameter never moves.
     """
     _check_seed(model)
@@ -46,6 +47,7 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     model.eval()
     _check_forward(model, features, graph)
     _check_feature_path(model, features, graph)
+    _check_search(model, features, graph)
     if uses_graph:
         _check_directions(model, features, graph)
     _check_item_encoder(model, features, graph)
@@ -103,6 +105,23 @@ def _check_feature_path(model: Recommender, features: Features, graph: Graph) ->
         else:
             past = slope > 0 or not _equal(model(features, frozen), model(features | {name: x.flip(0)}, frozen))
             _require(not past, f"feature_path is 'graph', but '{name}' reaches the scores past the item graphs")
+
+
+@torch.no_grad()
+def _check_search(model: Recommender, features: Features, graph: Graph) -> None:
+    """Neighbours that are searched in any other way than the graph's are hidden from attacks on the item graph."""
+    asked = []
+
+    def search(x: Tensor, k: int) -> Adjacency:
+        asked.append(k)
+        return graph.search(x, k)
+
+    model(features, graph.with_search(search))
+    _require(
+        model.knn_k is None or bool(asked),
+        "knn_k is set, but the forward pass never calls 'graph.search', by which attacks see past the choice of "
+        "neighbours: take graphs from 'self.item_graphs(features, graph)', or search by 'graph.search(x, k)'",
+    )
 
 
 def _slope(model: Recommender, features: Features, name: str, graph: Graph) -> float:

@@ -141,4 +141,26 @@ def test_what_may_change_is_asked_again(shop, trained):
     problem.stochastic = True
     assert not problem.stuck(still)
     problem.stochastic = False
-    assert not GraphProblem(problem).stuck(still)
+    relaxed = GraphProblem(problem)
+    relaxed.value_and_gradient(still)
+    assert relaxed.stuck(still)  # VBPR searches no neighbours
+    graphs = FREEDOM.from_data(shop, embedding_dim=4, knn_k=3)
+    relaxed = GraphProblem(Problem.from_data(graphs, shop, ThreatModel(["visual"], 0.1), "boundary", 0))
+    relaxed.value_and_gradient(still)
+    assert not relaxed.stuck(still)
+
+
+def test_momentum_that_cancels_a_gradient_is_no_end(shop, trained, monkeypatch):
+    """Gradients that turn around once: their sum is zero for a moment, and then it is not."""
+    problem = Problem.from_data(trained, shop, ThreatModel(["visual"], 0.1), "boundary", 0)
+    one = {"visual": torch.ones_like(problem.features["visual"])}
+    asked = []
+
+    def turning(delta):
+        asked.append(1)
+        return 0.0, {"visual": (1 if len(asked) == 1 else -1) * one["visual"]}
+
+    monkeypatch.setattr(problem, "value_and_gradient", turning)
+    found = MIM(steps=4).run(problem, torch.Generator().manual_seed(0), False)
+    assert len(asked) == 4
+    assert found["visual"].shape == one["visual"].shape

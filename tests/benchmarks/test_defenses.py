@@ -11,7 +11,7 @@ from benchmarks.defenses.__main__ import main
 from benchmarks.defenses.ablation import ablate, draw
 from benchmarks.defenses.ablation import main as ablation
 from benchmarks.defenses.cost import cost
-from benchmarks.defenses.search import Trainer, candidates, choose, read_data, search, spaces
+from benchmarks.defenses.search import RESULTS, Trainer, candidates, choose, read_data, search, spaces
 from benchmarks.defenses.table import page, table
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
@@ -33,6 +33,7 @@ SMALL = {
         },
         "ids only": {"control": True, "model": {"VBPR": "BPRMF"}},
     },
+    "ids": {"BPRMF": {"arguments": {"reg": 0.1}, "training": {"max_epochs": 5}}},
     "ablations": {"AdversarialTraining": {"base": {"budget": 0.1, "steps": 1}, "budget": [0.0, 0.1], "steps": [1, 2]}},
 }  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_every_defense_gets_the_same_number_of_candidates():
             assert name == "none" or entry.keys() & {"without", "model"}
     for name, entry in spaces()["models"].items():
         assert set(entry["arguments"]) <= set(inspect.signature(getattr(mr.models, name)).parameters)
-        assert all(name in d["model"] for d in spaces()["defenses"].values() if "model" in d)
+        assert all(d["model"][name] in spaces()["ids"] for d in spaces()["defenses"].values() if "model" in d)
     for name, plan in spaces()["ablations"].items():
         for argument, values in plan.items():
             for value in [] if argument == "base" else values:
@@ -154,6 +155,7 @@ def test_controls_are_what_they_are_called(small, folder, work):
     ids = search("shop", "VBPR", "ids only", trainer, 1)["runs"][0]
     assert type(mr.load_model(work / ids["file"])).__name__ == "BPRMF"
     assert ids["test"]["attacks"] == []
+    assert ids["epochs"] <= 5
     free = trainer("VBPR", "FreeAdversarialTraining", candidates("FreeAdversarialTraining")[0], 0)
     assert free["epochs"] <= 3
 
@@ -232,7 +234,7 @@ def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp
         json.dumps(entry("Fog", 0.2, 0.2, flags={"no_gradient": "it saw nothing"}))
     )
     (tmp_path / "cost.json").write_text(
-        json.dumps({"dataset": "shop", "threads": 1, "models": {"VBPR": {"none": 2.0, "Fog": 3.0}}})
+        json.dumps({"models": {"VBPR": {"dataset": "shop", "threads": 1, "seconds": {"none": 2.0, "Fog": 3.0}}}})
     )
     text = page(tmp_path)
     assert "| none | 2.00 s |" in text
@@ -249,6 +251,7 @@ def test_an_ablation_has_every_value_once_and_trains_the_base_once(small, folder
     result = ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "AdversarialTraining")
     assert counted.trainings == 4  # the base is a point of both panels; and the undefended model
     assert [[p["value"] for p in panel] for panel in result["panels"].values()] == [[0.0, 0.1], [1, 2]]
+    assert result["base"] == {"budget": 0.1, "steps": 1}
     assert result["panels"]["budget"][1]["attacked"] == result["panels"]["steps"][0]["attacked"]
     draw(result, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").exists()
@@ -258,3 +261,25 @@ def test_the_cost_is_that_of_every_defense_that_plugs_in(small, folder):
     found = cost(read_data("shop", folder), "VBPR")
     assert list(found) == ["none", "AdversarialTraining", "FreeAdversarialTraining"]
     assert all(seconds > 0 for seconds in found.values())
+
+
+def test_what_was_judged_is_judged_once_for_the_same_budgets(small, folder, work, monkeypatch):
+    trainer = Trainer(read_data("shop", folder), work, False)
+    first = search("shop", "VBPR", "none", trainer, 1)
+    counted = Counted()
+    monkeypatch.setattr(room, "fit", counted)
+    asked = []
+    attacked = Trainer.attacked
+    monkeypatch.setattr(Trainer, "attacked", lambda *args: asked.append(1) or attacked(*args))
+    assert search("shop", "VBPR", "none", trainer, 1)["runs"] == first["runs"]
+    assert asked == []
+    monkeypatch.setitem(spaces(), "search", SMALL["search"] | {"budget": 0.5})
+    again = search("shop", "VBPR", "none", trainer, 1)
+    assert len(asked) == 1
+    assert counted.trainings == 0
+    assert again["candidates"][0]["validation_attacked"] < first["candidates"][0]["validation_attacked"]
+
+
+def test_the_page_is_that_of_the_results():
+    if (RESULTS / "README.md").exists():
+        assert (RESULTS / "README.md").read_text() == page(RESULTS)

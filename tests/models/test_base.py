@@ -285,8 +285,21 @@ def test_a_subclass_that_names_some_arguments_and_hands_on_the_others(tiny, tmp_
     model = Named.from_data(tiny, embedding_dim=4, twist=2.0)
     assert model.config["twist"] == 2.0
     assert model.config["embedding_dim"] == 4
+    assert model.config["seed"] == 0
+    assert "reg" in model.config
     again = Named(**model.config)
     assert again.config == model.config
     assert again.user.shape == model.user.shape
     with pytest.raises(TypeError, match="num_items"):
         Named(3)
+
+
+def test_a_subclass_with_a_default_of_its_own(tiny):
+    class Narrow(VBPR):
+        def __init__(self, *args, embedding_dim=6, **kwargs):
+            super().__init__(*args, embedding_dim=embedding_dim, **kwargs)
+
+    for given, width in (({}, 6), ({"embedding_dim": 3}, 3)):
+        model = Narrow.from_data(tiny, **given)
+        assert model.config["embedding_dim"] == width
+        assert Narrow(**model.config).user.shape == model.user.shape

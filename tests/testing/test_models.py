@@ -6,7 +6,7 @@ import torch
 from mmgraph_robust.data import Graph, add_item_graphs, build
 from mmgraph_robust.errors import DataError
 from mmgraph_robust.models import FREEDOM, LATTICE, MGCN, VBPR, Embeddings, LightGCN
-from mmgraph_robust.sparse import spmm
+from mmgraph_robust.sparse import cosine_graph, spmm
 from mmgraph_robust.testing import ConformanceError, check_model
 from mmgraph_robust.testing.models import _rewired
 from mmgraph_robust.training import data_hash
@@ -187,7 +187,15 @@ class DeafEncoder(VBPR):
         return lambda rows: encode(rows).detach() + 0 * encode(rows)
 
 
+class OwnSearch(FREEDOM):
+    """Finds neighbours by itself, where no attack can see past the choice."""
+
+    def item_graphs(self, features, graph):
+        return {m: graph.item_graphs.get(m) or cosine_graph(features[m], self.knn_k) for m in self.modalities}
+
+
 DEFECTS = [
+    (OwnSearch, "never calls 'graph.search'"),
     (OwnForward, "'item_encoder' gives other vectors in the channel of 'visual'"),
     (DeafEncoder, "'item_encoder' gives other gradients in the channel of 'visual'"),
     (Stale, "cached"),
