@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ _EPOCHS = 4
 def main(
     name: Annotated[str, typer.Argument(help="The data set, as spaces.toml names it.")] = "hm",
     only: Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")] = "",
+    defenses: Annotated[str, typer.Option(help="Defenses, separated by semicolons; all by default.")] = "",
     threads: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
     folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
     out: Annotated[Path, typer.Option(help="Where the result goes; what lies there is added to.")] = RESULTS
@@ -40,18 +42,19 @@ def main(
             result["models"][model] = {
                 "dataset": name,
                 "threads": threads,
-                "seconds": cost(data, model),
+                "seconds": cost(data, model, [label.strip() for label in defenses.split(";") if label.strip()]),
                 "provenance": provenance(data, "cpu"),
             }
             write_json(out, result)
 
 
-def cost(data: HeteroData, model: str) -> dict[str, float]:
+def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, float]:
     """Median seconds of an epoch by defense, plain ones before and after them all.
 
     Epochs that validate do not count, nor does the first, which compiles, and in which CKD trains its teachers.
     """
-    labels = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & {"without", "model"}]
+    known = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & {"without", "model"}]
+    labels = ["none", *(label for label in labels or known if label != "none")]
     seconds: dict[str, list[float]] = {label: [] for label in labels}
     for label in [*labels, "none"]:
         seconds[label] += _epochs(data, model, label)
