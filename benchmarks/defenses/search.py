@@ -118,7 +118,7 @@ class Trainer:
         found: dict[str, Any] = read_json(kept)
         return found
 
-    def _validate(self, model: Recommender, path: Path) -> dict[str, Any]:
+    def _validate(self, model: Recommender, _: Path) -> dict[str, Any]:
         budget = spaces()["search"]["budget"]
         return {
             "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
