@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.reporting import full, read_entries, to_markdown
-from mmgraph_robust.reporting.summary import format_budget
+from mmgraph_robust.reporting.settings import format_budget
 from mmgraph_robust.utils import atomic_write, read_json, write_text
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "robustness"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from torch_geometric.data import HeteroData
@@ -15,10 +15,11 @@ from mmgraph_robust.attacks.base import untouched
 from mmgraph_robust.attacks.checks import Outcome, Snapshot, budget_overrun, compare, misses_planted_weakness
 from mmgraph_robust.attacks.probes import probe
 from mmgraph_robust.data.schema import modalities
+from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
-from mmgraph_robust.models import Recommender
-from mmgraph_robust.utils import hash_json
+from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.utils import hash_json, pack
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def robustness(
     split: Literal["val", "test"] = "test",
     k: Sequence[int] = (10, 20),
     mask_validation: bool = False,
+    per_user: Sequence[str] = (),
     checks: bool = True,
     seed: int = 0,
     progress: bool = True,
@@ -50,20 +52,23 @@ def robustness(
         split: The split to evaluate on.
         k: Cut-offs.
         mask_validation: See :class:`~mmgraph_robust.evaluation.Evaluator`.
+        per_user: Metrics whose values for every user of the split, in ascending order, are kept beside their means, as
+            what :func:`~mmgraph_robust.utils.unpack` reads: for statistics over users.
         checks: Whether the checks are made; they cost about as much as an attack of twenty steps on each setting.
         seed: Seed of the attacks.
         progress: Whether to show a progress bar.
 
     Returns:
         Plain JSON values: ``clean`` and a list ``attacks``, each with ``metrics`` and ``margins`` by channel, the
-        goal's ``measure`` before and after, and ``flags``.
+        goal's ``measure`` before and after, and ``flags``; ``outcome`` is what comparing it with others needs
+        (:class:`~mmgraph_robust.attacks.checks.Outcome`).
     """
     if attacks is None:
         names = model.modalities or tuple(modalities(data))
         attacks = [(suite("standard"), threat) for threat in expand(ThreatModel(names))] if names else []
     evaluator = Evaluator(data, split, k, mask_validation=mask_validation)
     embeddings = embed(model, data)
-    clean = {"metrics": evaluator(embeddings), "margins": evaluator.margins(embeddings)}
+    clean = _measured(evaluator, embeddings, per_user)
     entries: list[dict[str, Any]] = []
     known: dict[str, dict[str, Any]] = {}
     for attack, threat in tqdm(attacks, desc="attacks", disable=not progress, leave=False):
@@ -71,7 +76,7 @@ def robustness(
         relevant = {key: v for key, v in threat.describe().items() if key != "graph" or model.knn_k is not None}
         key = hash_json([attack.describe(), relevant])
         if key not in known:
-            known[key] = _attacked(model, data, attack, threat, evaluator, seed, progress)
+            known[key] = _attacked(model, data, attack, threat, evaluator, per_user, seed, progress)
         entries.append(known[key] | threat.describe() | {"flags": dict(known[key]["flags"])})
     if checks and model.feature_path != "none":
         _add_flags(model, data, attacks, entries, seed)
@@ -84,6 +89,7 @@ def _attacked(
     attack: Attack,
     threat: ThreatModel,
     evaluator: Evaluator,
+    per_user: Sequence[str],
     seed: int,
     progress: bool,
 ) -> dict[str, Any]:
@@ -108,9 +114,20 @@ def _attacked(
         },
         "measure": {m: {"clean": x, "attacked": outcome.after[m]} for m, x in outcome.before.items()},
         "details": {name: value for name, value in outcome.details.items() if name in ("parts", "worst_per_user")},
-        "metrics": evaluator(embeddings),
+        **_measured(evaluator, embeddings, per_user),
+    }
+
+
+def _measured(evaluator: Evaluator, embeddings: Embeddings, per_user: Sequence[str]) -> dict[str, Any]:
+    values = evaluator.per_user(embeddings)
+    for name in per_user:
+        if name not in values:
+            raise ConfigError(unknown_name("metric", name, values))
+    measured: dict[str, Any] = {
+        "metrics": {name: float(value.mean()) for name, value in values.items()},
         "margins": evaluator.margins(embeddings),
     }
+    return measured | ({"per_user": {name: pack(values[name]) for name in per_user}} if per_user else {})
 
 
 def _add_flags(
@@ -138,6 +155,7 @@ def _add_flags(
         if missed is not None:
             entry["flags"]["misses_planted_weakness"] = missed
         outcomes.append(_outcome(attack, threat, key, entry))
+        entry["outcome"] = asdict(outcomes[-1])
     for entry, flags in zip(entries, compare(outcomes), strict=True):
         entry["flags"] |= flags
 

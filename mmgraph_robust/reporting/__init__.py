@@ -1,19 +1,13 @@
 """Reporting: result entries turned into tables, pictures and one page."""
 
+from mmgraph_robust.reporting.entries import ReportWarning, check_entry, read_entries
 from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.html import write_page
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
 from mmgraph_robust.reporting.published import published_table
-from mmgraph_robust.reporting.summary import (
-    ReportWarning,
-    Row,
-    Setting,
-    check_entry,
-    choose_settings,
-    read_entries,
-    summarize,
-)
+from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.summary import Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import (
     Table,
     full,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from mmgraph_robust.reporting.summary import Entry, defense_order, labelled_attacks
+from mmgraph_robust.reporting.entries import Entry
+from mmgraph_robust.reporting.settings import labelled_attacks
+from mmgraph_robust.reporting.summary import defense_order
 from mmgraph_robust.reporting.tables import Column, Table, metric_label
 
 _GOALS = {"Hide": "hide", "Promote": "promote"}

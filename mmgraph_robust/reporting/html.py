@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training
-from mmgraph_robust.reporting.summary import Entry, Row, summarize
+from mmgraph_robust.reporting.summary import Row, summarize
 from mmgraph_robust.reporting.tables import (
     Table,
     full,

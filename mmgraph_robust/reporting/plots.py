@@ -11,10 +11,10 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmgraph_robust.reporting.entries import Entry
+from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import (
-    Entry,
     Row,
-    Setting,
     as_rows,
     check_metric,
     choose_settings,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from mmgraph_robust.reporting.summary import Entry
+from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.tables import MISSING, Column, Table, format_change, metric_label
 
 

@@ -13,18 +13,9 @@ from statistics import fmean
 from typing import Literal
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.reporting.summary import (
-    NOT_ATTACKABLE,
-    Entry,
-    Row,
-    Setting,
-    as_rows,
-    best_validation,
-    check_metric,
-    choose_settings,
-    defense_order,
-    format_budget,
-)
+from mmgraph_robust.reporting.entries import Entry, best_validation
+from mmgraph_robust.reporting.settings import Setting, format_budget
+from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
 
 MISSING = "\N{EN DASH}"
 NOT_APPLICABLE = "n/a"

@@ -6,6 +6,7 @@ from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.memory import keep_freed_memory
+from mmgraph_robust.utils.packing import pack, unpack
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
 from mmgraph_robust.utils.seed import child_generator
 from mmgraph_robust.utils.topk import stable_topk
@@ -23,11 +24,13 @@ __all__ = [
     "hash_tensors",
     "keep_freed_memory",
     "matmul",
+    "pack",
     "read_json",
     "row_lengths",
     "sha256_file",
     "stable_topk",
     "unit_rows",
+    "unpack",
     "write_json",
     "write_text",
 ]

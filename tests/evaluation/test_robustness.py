@@ -5,8 +5,10 @@ import pytest
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Noise, Promote, ThreatModel, Universal, pick_items
 from mmgraph_robust.attacks.suite import SUITES
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.evaluation import find_sensitive, graph_policies, robustness
 from mmgraph_robust.testing import weak_model
+from mmgraph_robust.utils import unpack
 
 
 def test_finds_the_planted_sensitive_modality(shop, trained):
@@ -114,3 +116,13 @@ def test_frozen_and_rebuilt_are_one_without_an_item_graph(shop, trained, monkeyp
     assert [e["graph"] for e in entries] == ["frozen", "rebuilt"]
     assert entries[0]["metrics"] == entries[1]["metrics"]
     assert len(runs) == 1
+
+
+def test_values_per_user_are_kept_where_asked(shop):
+    model = mr.models.VBPR.from_data(shop, embedding_dim=4)
+    found = robustness(model, shop, [(PGD(2), ThreatModel(["visual"]))], per_user=["recall@20"], progress=False)
+    for part in (found["clean"], found["attacks"][0]):
+        values = unpack(part["per_user"]["recall@20"])
+        assert values.mean() == pytest.approx(part["metrics"]["recall@20"], abs=1e-6)
+    with pytest.raises(ConfigError, match="recall@30"):
+        robustness(model, shop, [], per_user=["recall@30"], progress=False)

@@ -8,8 +8,7 @@ import math
 import pytest
 
 from mmgraph_robust.errors import CheckpointError, DataError
-from mmgraph_robust.reporting import ReportWarning, check_entry, choose_settings, headline, read_entries, summarize
-from mmgraph_robust.utils import write_json
+from mmgraph_robust.reporting import check_entry, choose_settings, headline, summarize
 
 VISUAL = ("PGD", "visual", 0.05)
 
@@ -73,53 +72,6 @@ def test_same_attack_with_other_arguments_is_told_apart(entry):
 def test_a_seed_counts_once(entry):
     with pytest.raises(CheckpointError, match="twice"):
         summarize([entry(), entry()])
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (("schema",), 2, "schema"),
-        (("model",), None, "'model'"),
-        (("seed",), "0", "'seed'"),
-        (("feature_path",), "magic", "'feature_path'"),
-        (("clean", "metrics"), {}, "'clean.metrics' is empty"),
-        (("clean", "margins"), {"id": "x"}, "'clean.margins'"),
-        (("training", "epochs"), "x", "'training.epochs'"),
-        (("attacks",), None, "'attacks'"),
-        (("attacks", 0, "budget"), -1, "budget"),
-        (("attacks", 0, "modalities"), [], "modalities"),
-        (("attacks", 0, "metrics"), {"other": 1.0}, "metrics of 'clean'"),
-        (("clean", "metrics", "recall@20"), float("nan"), "finite"),
-    ],
-)
-def test_what_is_wrong_is_named(entry, path, value, message):
-    result = place = entry(kept={VISUAL: 0.7})
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    with pytest.raises(CheckpointError, match=message):
-        check_entry(result)
-
-
-@pytest.mark.parametrize("value", [None, [], "text", 3])
-def test_no_object_is_no_entry(value):
-    with pytest.raises(CheckpointError, match="JSON object"):
-        check_entry(value)
-
-
-def test_damaged_foreign_and_repeated_files_are_skipped_by_name(tmp_path, entry):
-    write_json(tmp_path / "a.json", entry())
-    write_json(tmp_path / "again.json", entry())
-    write_json(tmp_path / "foreign.json", {"hello": 1})
-    (tmp_path / "torn.json").write_text('{"schema": 1,')
-    with pytest.warns(ReportWarning) as caught:
-        entries = read_entries(tmp_path)
-    assert len(entries) == 1
-    text = [str(warning.message) for warning in caught]
-    assert len(text) == 3
-    assert all(any(f"'{name}'" in line for line in text) for name in ("again.json", "foreign.json", "torn.json"))
-    with pytest.raises(CheckpointError, match="no such folder"):
-        read_entries(tmp_path / "none")
 
 
 def test_strongest_attack_at_the_lowest_budget_is_chosen(entries):

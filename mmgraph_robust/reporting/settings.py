@@ -1,0 +1,104 @@
+"""What was done to the features, told apart and named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: The attack that is no attack: random noise of the same size, the control of every claim.
+CONTROL = "Noise"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was done to the features: which attack, on what, how far.
+
+    Args:
+        attack: Name of the attack.
+        modalities: The attacked modalities.
+        scope: ``"item"`` (a budget for each item) or ``"matrix"`` (one for all items together).
+        norm: Norm of the budget.
+        budget: Size relative to the clean features; 0.05 is 5 %.
+    """
+
+    attack: str
+    modalities: tuple[str, ...]
+    scope: str
+    norm: str
+    budget: float
+
+    @property
+    def label(self) -> str:
+        """For example ``PGD on visual at 5 % per item``."""
+        return f"{self.short} {self.threat}"
+
+    @property
+    def short(self) -> str:
+        """The label without what the budget binds, for example ``PGD on visual at 5 %``."""
+        return f"{self.attack} on {'+'.join(self.modalities)} at {format_budget(self.budget)}"
+
+    @property
+    def threat(self) -> str:
+        """Scope of the budget in words, with its norm where that is not the usual one."""
+        words = {"item": "per item", "matrix": "of the whole matrix"}.get(self.scope, self.scope)
+        return words if self.norm == "l2" else f"{words} ({self.norm})"
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is random noise and no attack."""
+        return self.attack.partition(" (")[0] == CONTROL
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Sorting key: single modalities first, then small budgets, the control after the attacks."""
+        modalities = (len(self.modalities), self.modalities)
+        return (*modalities, self.budget, self.is_control, self.attack, self.scope, self.norm)
+
+
+def format_budget(budget: float) -> str:
+    """A relative budget in per cent: ``0.05`` becomes ``5 %``."""
+    return f"{100 * budget:.3g} %"
+
+
+def labelled_attacks(attacks: Sequence[dict[str, Any]]) -> list[tuple[Setting, dict[str, Any]]]:
+    """The attacks of an entry with their settings.
+
+    Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``.
+
+    Args:
+        attacks: The entry's attacks.
+    """
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for attack in attacks:
+        kinds.setdefault(attack["attack"], []).append(_arguments(attack))
+    varying = {
+        name: sorted({key for one in kind for key in one if any(other.get(key) != one[key] for other in kind)})
+        for name, kind in kinds.items()
+    }
+    result = []
+    for attack in attacks:
+        arguments = _arguments(attack)
+        variant = ", ".join(f"{key}={arguments.get(key)}" for key in varying[attack["attack"]])
+        name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
+        # Which modality is named first says nothing, and must not make two rows of one.
+        modalities = tuple(sorted(attack["modalities"]))
+        result.append((Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"])), attack))
+    return result
+
+
+def _arguments(attack: dict[str, Any]) -> dict[str, Any]:
+    keys = ("relative", "labels", "items", "graph", "goal", "box", "knowledge", "queries")
+    threat = {key: attack[key] for key in keys if key in attack}
+    for key in ("items", "goal"):
+        threat[key] = _in_short(threat.get(key))
+    return dict(attack.get("arguments") or {}) | threat
+
+
+def _in_short(value: Any) -> Any:
+    """Lists of ids take no room in a name: how many, and the first."""
+    if isinstance(value, list):
+        return f"{len(value)} from {value[0]}" if value else "none"
+    if isinstance(value, dict):
+        return " ".join(str(_in_short(part)) for part in value.values() if part is not None)
+    return value

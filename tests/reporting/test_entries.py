@@ -1,0 +1,100 @@
+"""Reading, checking and putting together what was written."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmgraph_robust.errors import CheckpointError
+from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries
+from mmgraph_robust.utils import write_json
+
+VISUAL = ("PGD", "visual", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("schema",), 3, "schema"),
+        (("schema",), 2, "'key' expects a hash"),
+        (("model",), None, "'model'"),
+        (("seed",), "0", "'seed'"),
+        (("feature_path",), "magic", "'feature_path'"),
+        (("clean", "metrics"), {}, "'clean.metrics' is empty"),
+        (("clean", "margins"), {"id": "x"}, "'clean.margins'"),
+        (("training", "epochs"), "x", "'training.epochs'"),
+        (("attacks",), None, "'attacks'"),
+        (("attacks", 0, "budget"), -1, "budget"),
+        (("attacks", 0, "modalities"), [], "modalities"),
+        (("attacks", 0, "metrics"), {"other": 1.0}, "metrics of 'clean'"),
+        (("clean", "metrics", "recall@20"), float("nan"), "finite"),
+    ],
+)
+def test_what_is_wrong_is_named(entry, path, value, message):
+    result = place = entry(kept={VISUAL: 0.7})
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(CheckpointError, match=message):
+        check_entry(result)
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 3])
+def test_no_object_is_no_entry(value):
+    with pytest.raises(CheckpointError, match="JSON object"):
+        check_entry(value)
+
+
+def test_damaged_foreign_and_repeated_files_are_skipped_by_name(tmp_path, entry):
+    write_json(tmp_path / "a.json", entry())
+    write_json(tmp_path / "again.json", entry())
+    write_json(tmp_path / "foreign.json", {"hello": 1})
+    (tmp_path / "torn.json").write_text('{"schema": 1,')
+    with pytest.warns(ReportWarning) as caught:
+        entries = read_entries(tmp_path)
+    assert len(entries) == 1
+    text = [str(warning.message) for warning in caught]
+    assert len(text) == 3
+    assert all(any(f"'{name}'" in line for line in text) for name in ("again.json", "foreign.json", "torn.json"))
+    with pytest.raises(CheckpointError, match="no such folder"):
+        read_entries(tmp_path / "none")
+
+
+def attacked(entry, attack, gain, kind, key, **changes):
+    """A file of one attack on the model of training ``t``."""
+    file = entry(kept={(attack, "visual", 0.05): 1 - gain}, schema=2, key=key, trained="t", **changes)
+    (one,) = file["attacks"]
+    one["flags"] = {"mine": "said by the attack"}
+    one["outcome"] = {
+        "name": attack, "kind": kind, "setting": "s", "budget": 0.05, "clean": 0.2, "gain": 0.2 * gain,
+    }  # fmt: skip
+    return file
+
+
+def test_a_training_is_put_together_with_its_attacks_and_these_are_compared(tmp_path, entry):
+    write_json(tmp_path / "a.json", attacked(entry, "PGD", 0.1, "iterated", "a"))
+    write_json(tmp_path / "b.json", attacked(entry, "SingleStep", 0.4, "single", "b"))
+    write_json(tmp_path / "t.json", entry(schema=2, key="t", trained="t"))
+    (whole,) = read_entries(tmp_path)
+    assert whole["key"] == "t"
+    flags = {attack["attack"]: set(attack["flags"]) for attack in whole["attacks"]}
+    assert flags == {"PGD": {"mine", "weaker_than_single_step"}, "SingleStep": {"mine"}}
+    (part,) = read_entries(tmp_path, keys={"t", "b"})
+    assert [attack["attack"] for attack in part["attacks"]] == ["SingleStep"]
+
+
+def test_an_attack_can_be_read_before_its_training_is_there(tmp_path, entry):
+    write_json(tmp_path / "a.json", attacked(entry, "PGD", 0.1, "iterated", "a"))
+    (whole,) = read_entries(tmp_path)
+    assert len(whole["attacks"]) == 1
+
+
+def test_an_attack_on_another_training_is_not_mixed_in(tmp_path, entry):
+    write_json(tmp_path / "a.json", attacked(entry, "PGD", 0.1, "iterated", "a"))
+    write_json(tmp_path / "b.json", attacked(entry, "Noise", 0.1, "control", "b") | {"trained": "other"})
+    write_json(tmp_path / "c.json", attacked(entry, "PGD", 0.1, "iterated", "a"))
+    with pytest.warns(ReportWarning) as caught:
+        (whole,) = read_entries(tmp_path)
+    assert [attack["attack"] for attack in whole["attacks"]] == ["PGD"]
+    text = [str(warning.message) for warning in caught]
+    assert "'b.json': is of another training than 'a.json'" in text[0]
+    assert "'c.json': repeats the key" in text[1]
