@@ -153,14 +153,18 @@ class Attack:
 
 
 def untouched(model: Recommender, data: HeteroData, threat: ThreatModel) -> AttackResult:
-    """What any attack on a model that no feature reaches would end with, and why."""
+    """What any attack on a model that none of the features reach would end with, and why."""
     goal, graph = threat.goal, model.graph(data)
     with frozen(model, 0), torch.no_grad():
         embeddings = model(model.features(data), graph)
     known = interactions(data, threat.labels).to(model.device)
     measured = {goal.measure_name: float(goal.per_user(embeddings, known, seen_by(graph, threat))[1].mean())}
     delta = {m: torch.zeros_like(x) for m, x in features_of(data, threat.modalities).items()}
-    return AttackResult(data, delta, 0.0, 0.0, measured, dict(measured), {"no_feature_path": immunity(model)})
+    if model.feature_path == "none":
+        flags = {"no_feature_path": immunity(model)}
+    else:
+        flags = {"ignored_modality": f"{type(model).__name__} is not shown {', '.join(threat.modalities)}"}
+    return AttackResult(data, delta, 0.0, 0.0, measured, dict(measured), flags)
 
 
 def _mean(problem: Problem, embeddings: Embeddings) -> dict[str, float]:

@@ -226,10 +226,17 @@ def expand(threat: ThreatModel, sets: Sequence[Literal["each", "all"]] = ("each"
         threat: The threat; its box keeps the limits of the modalities that remain.
         sets: Which sets.
     """
-    result = []
-    for chosen in modality_sets(threat.modalities, sets):
-        box = threat.box
-        if isinstance(box, Mapping):
-            box = {m: b for m, b in box.items() if m in chosen} or None
-        result.append(replace(threat, modalities=chosen, box=box))
-    return result
+    return [restrict(threat, chosen) for chosen in modality_sets(threat.modalities, sets)]
+
+
+def restrict(threat: ThreatModel, names: Sequence[str]) -> ThreatModel:
+    """The same threat on some of its modalities; its box keeps their limits.
+
+    Args:
+        threat: The threat.
+        names: The modalities.
+    """
+    box = threat.box
+    if isinstance(box, Mapping):
+        box = {m: b for m, b in box.items() if m in names} or None
+    return replace(threat, modalities=names, box=box)

@@ -99,6 +99,31 @@ def run(
 
 @app.command()
 @_clear_errors
+def bench(
+    suite: Annotated[str, typer.Argument(help="Name of a suite in benchmarks/suites, or a .toml file.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder (default: runs/NAME).")] = None,
+    overrides: Set = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    device: Device = "cpu",
+    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler that does the work.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Show the cells and the expected time; run nothing.")] = False,
+) -> None:
+    """Compares models and defenses under attack on several data sets. Run again, or beside itself, it goes on."""
+    from mmgraph_robust.experiment import read_suite
+    from mmgraph_robust.experiment.commands import plan_table
+
+    settings = read_suite(suite, overrides or [])
+    folder = out or Path("runs") / settings.name
+    if dry:
+        for line in plan_table(settings, folder, jobs):
+            print(line)
+        return
+    _run(settings, folder, jobs, threads, device, cluster)
+
+
+@app.command()
+@_clear_errors
 def train(
     data: Data,
     model: Annotated[str, typer.Option(help="Name of the model.")] = "GRCN",
@@ -161,10 +186,9 @@ def attack(
 @_clear_errors
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Writes the tables, pictures and page of a run folder anew."""
-    from mmgraph_robust.experiment.run import report as write
+    from mmgraph_robust.experiment import report as write
 
-    metric = read_json(folder / "config.json")["evaluation"]["metric"]
-    _show(folder, write(folder, metric), metric)
+    _show(folder, write(folder))
 
 
 @app.command()
@@ -197,20 +221,21 @@ def tune(
         print(line)
 
 
-def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str) -> None:
+def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str, cluster: str | None = None) -> None:
     from mmgraph_robust.experiment import run as run_config
 
     progress = sys.stderr.isatty()
-    entries = run_config(config, folder, jobs=jobs, threads=threads, device=device, progress=progress)
-    _show(folder, entries, config.evaluation.metric)
+    entries = run_config(config, folder, jobs=jobs, threads=threads, device=device, cluster=cluster, progress=progress)
+    _show(folder, entries)
 
 
-def _show(folder: Path, entries: list[dict[str, Any]], metric: str = "recall@20") -> None:
+def _show(folder: Path, entries: list[dict[str, Any]]) -> None:
     from mmgraph_robust.experiment.run import read_published
     from mmgraph_robust.reporting import headline, print_table, sentences
 
+    metric = read_json(folder / "plan.json")["metric"]
     print_table(headline(entries, metric))
-    if published := read_published(folder):
+    if published := read_published(folder, entries):
         print_table(published)
     for sentence in sentences(entries, metric):
         print(sentence)

@@ -10,12 +10,13 @@ from mmgraph_robust.evaluation.diagnosis import (
     summarize_budgets,
 )
 from mmgraph_robust.evaluation.ranking import Evaluator, embed, evaluate
-from mmgraph_robust.evaluation.robustness import find_sensitive, graph_policies, robustness
+from mmgraph_robust.evaluation.robustness import RobustnessEvaluator, find_sensitive, graph_policies, robustness
 from mmgraph_robust.evaluation.smoothing import SmoothedCertificate, smoothed_recall
 
 __all__ = [
     "Certificate",
     "Evaluator",
+    "RobustnessEvaluator",
     "SmoothedCertificate",
     "certified_recall",
     "certify",

@@ -14,6 +14,7 @@ from mmgraph_robust.attacks import PGD, Attack, GraphRelaxation, NeighbourSwap, 
 from mmgraph_robust.attacks.base import untouched
 from mmgraph_robust.attacks.checks import Outcome, Snapshot, budget_overrun, compare, misses_planted_weakness
 from mmgraph_robust.attacks.probes import probe
+from mmgraph_robust.attacks.threat import restrict
 from mmgraph_robust.data.schema import modalities
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
@@ -22,6 +23,133 @@ from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.utils import hash_json, pack
 
 _LOG = logging.getLogger(__name__)
+
+
+class RobustnessEvaluator:
+    """Quality and score margins of one model, clean and under one attack after another.
+
+    What several attacks need is made once: the clean embeddings, and the checks of the model under a setting. Of the
+    modalities of a threat model those are attacked that the model reads, so that a model which is shown fewer of them
+    can stand beside the others.
+
+    Args:
+        model: The model.
+        data: The clean data.
+        split: The split to evaluate on.
+        k: Cut-offs.
+        mask_validation: See :class:`~mmgraph_robust.evaluation.Evaluator`.
+        per_user: Metrics whose values for every user of the split, in ascending order, are kept beside their means, as
+            what :func:`~mmgraph_robust.utils.unpack` reads: for statistics over users.
+        checks: Whether the checks are made; they cost about as much as an attack of twenty steps on each setting.
+        seed: Seed of the attacks.
+
+    Attributes:
+        clean: ``metrics`` and ``margins`` on the clean data.
+
+    Raises:
+        ConfigError: If a metric of `per_user` is not computed.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        data: HeteroData,
+        *,
+        split: Literal["val", "test"] = "test",
+        k: Sequence[int] = (10, 20),
+        mask_validation: bool = False,
+        per_user: Sequence[str] = (),
+        checks: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.data, self.seed = model, data, seed
+        self.checks = checks and model.feature_path != "none"
+        self._per_user = tuple(per_user)
+        self._evaluator = Evaluator(data, split, k, mask_validation=mask_validation)
+        self.clean = self._measured(embed(model, data))
+        self._attacked: dict[str, dict[str, Any]] = {}
+        self._probed: dict[str, dict[str, str]] = {}
+        self._planted: dict[str, str | None] = {}
+
+    def __call__(self, attack: Attack, threat: ThreatModel, progress: bool = False) -> dict[str, Any]:
+        """What one attack does, as plain JSON values; see :func:`robustness`.
+
+        Args:
+            attack: The attack.
+            threat: What it may do.
+            progress: Whether to show a progress bar.
+        """
+        read = self._read(threat)
+        # Without an item graph, frozen and rebuilt are one.
+        described = threat.describe() if read is None else read.describe()
+        relevant = {k: v for k, v in described.items() if k != "graph" or self.model.knn_k is not None}
+        key = hash_json([attack.describe(), relevant])
+        if key not in self._attacked:
+            self._attacked[key] = self._attack(attack, threat, read, progress)
+        entry = self._attacked[key] | threat.describe()
+        entry["flags"] = dict(entry["flags"])
+        setting = hash_json({k: v for k, v in threat.describe().items() if k not in ("budget", "knowledge", "queries")})
+        if self.checks and read is not None:
+            entry["flags"] |= self._flags(attack, read, setting)
+        return entry | {"outcome": asdict(_outcome(attack, threat, setting, entry))}
+
+    def _read(self, threat: ThreatModel) -> ThreatModel | None:
+        """The threat on what the model reads; None where it reads nothing of it."""
+        known = modalities(self.data)
+        for name in threat.modalities:
+            if name not in known:
+                raise ConfigError(unknown_name("modality", name, known))
+        names = [m for m in threat.modalities if m in self.model.modalities]
+        if self.model.feature_path == "none" or not names:
+            return None
+        return threat if len(names) == len(threat.modalities) else restrict(threat, names)
+
+    def _attack(self, attack: Attack, threat: ThreatModel, read: ThreatModel | None, progress: bool) -> dict[str, Any]:
+        model, data = self.model, self.data
+        before = Snapshot(model, data)
+        if read is None:
+            outcome = untouched(model, data, threat)
+        else:
+            outcome = attack(model, data, read, seed=self.seed, progress=progress)
+        found = {
+            "side_effects": before.side_effects(model, data),
+            "budget_overrun": budget_overrun(outcome, data, threat),
+        }
+        return {
+            "attack": type(attack).__name__,
+            "arguments": attack.describe(),
+            **threat.describe(),
+            "seconds": outcome.seconds,
+            "flags": outcome.flags | {name: text for name, text in found.items() if text is not None},
+            "objective": {
+                "name": attack.objective_for(threat),
+                "clean": outcome.clean_objective,
+                "attacked": outcome.objective,
+            },
+            "measure": {m: {"clean": x, "attacked": outcome.after[m]} for m, x in outcome.before.items()},
+            "details": {name: value for name, value in outcome.details.items() if name in ("parts", "worst_per_user")},
+            **self._measured(embed(model, outcome.data)),
+        }
+
+    def _measured(self, embeddings: Embeddings) -> dict[str, Any]:
+        values = self._evaluator.per_user(embeddings)
+        for name in self._per_user:
+            if name not in values:
+                raise ConfigError(unknown_name("metric", name, values))
+        measured: dict[str, Any] = {
+            "metrics": {name: float(value.mean()) for name, value in values.items()},
+            "margins": self._evaluator.margins(embeddings),
+        }
+        return measured | ({"per_user": {n: pack(values[n]) for n in self._per_user}} if self._per_user else {})
+
+    def _flags(self, attack: Attack, threat: ThreatModel, setting: str) -> dict[str, str]:
+        if setting not in self._probed:
+            self._probed[setting] = probe(self.model, self.data, threat, self.seed)
+        kind = hash_json([attack.describe(), threat.scope, threat.norm, threat.knowledge, threat.queries])
+        if kind not in self._planted:
+            self._planted[kind] = misses_planted_weakness(attack, threat)
+        missed = self._planted[kind]
+        return self._probed[setting] | ({} if missed is None else {"misses_planted_weakness": missed})
 
 
 def robustness(
@@ -52,9 +180,8 @@ def robustness(
         split: The split to evaluate on.
         k: Cut-offs.
         mask_validation: See :class:`~mmgraph_robust.evaluation.Evaluator`.
-        per_user: Metrics whose values for every user of the split, in ascending order, are kept beside their means, as
-            what :func:`~mmgraph_robust.utils.unpack` reads: for statistics over users.
-        checks: Whether the checks are made; they cost about as much as an attack of twenty steps on each setting.
+        per_user: See :class:`RobustnessEvaluator`, like `checks`.
+        checks: Whether the checks are made.
         seed: Seed of the attacks.
         progress: Whether to show a progress bar.
 
@@ -66,98 +193,15 @@ def robustness(
     if attacks is None:
         names = model.modalities or tuple(modalities(data))
         attacks = [(suite("standard"), threat) for threat in expand(ThreatModel(names))] if names else []
-    evaluator = Evaluator(data, split, k, mask_validation=mask_validation)
-    embeddings = embed(model, data)
-    clean = _measured(evaluator, embeddings, per_user)
-    entries: list[dict[str, Any]] = []
-    known: dict[str, dict[str, Any]] = {}
-    for attack, threat in tqdm(attacks, desc="attacks", disable=not progress, leave=False):
-        # Without an item graph, frozen and rebuilt are one.
-        relevant = {key: v for key, v in threat.describe().items() if key != "graph" or model.knn_k is not None}
-        key = hash_json([attack.describe(), relevant])
-        if key not in known:
-            known[key] = _attacked(model, data, attack, threat, evaluator, per_user, seed, progress)
-        entries.append(known[key] | threat.describe() | {"flags": dict(known[key]["flags"])})
-    if checks and model.feature_path != "none":
-        _add_flags(model, data, attacks, entries, seed)
-    return {"clean": clean, "attacks": entries}
-
-
-def _attacked(
-    model: Recommender,
-    data: HeteroData,
-    attack: Attack,
-    threat: ThreatModel,
-    evaluator: Evaluator,
-    per_user: Sequence[str],
-    seed: int,
-    progress: bool,
-) -> dict[str, Any]:
-    before = Snapshot(model, data)
-    immune = model.feature_path == "none"
-    outcome = untouched(model, data, threat) if immune else attack(model, data, threat, seed=seed, progress=progress)
-    found = {
-        "side_effects": before.side_effects(model, data),
-        "budget_overrun": budget_overrun(outcome, data, threat),
-    }
-    embeddings = embed(model, outcome.data)
-    return {
-        "attack": type(attack).__name__,
-        "arguments": attack.describe(),
-        **threat.describe(),
-        "seconds": outcome.seconds,
-        "flags": outcome.flags | {name: text for name, text in found.items() if text is not None},
-        "objective": {
-            "name": attack.objective_for(threat),
-            "clean": outcome.clean_objective,
-            "attacked": outcome.objective,
-        },
-        "measure": {m: {"clean": x, "attacked": outcome.after[m]} for m, x in outcome.before.items()},
-        "details": {name: value for name, value in outcome.details.items() if name in ("parts", "worst_per_user")},
-        **_measured(evaluator, embeddings, per_user),
-    }
-
-
-def _measured(evaluator: Evaluator, embeddings: Embeddings, per_user: Sequence[str]) -> dict[str, Any]:
-    values = evaluator.per_user(embeddings)
-    for name in per_user:
-        if name not in values:
-            raise ConfigError(unknown_name("metric", name, values))
-    measured: dict[str, Any] = {
-        "metrics": {name: float(value.mean()) for name, value in values.items()},
-        "margins": evaluator.margins(embeddings),
-    }
-    return measured | ({"per_user": {name: pack(values[name]) for name in per_user}} if per_user else {})
-
-
-def _add_flags(
-    model: Recommender,
-    data: HeteroData,
-    attacks: Sequence[tuple[Attack, ThreatModel]],
-    entries: list[dict[str, Any]],
-    seed: int,
-) -> None:
-    probed: dict[str, dict[str, str]] = {}
-    planted: dict[str, str | None] = {}
-    outcomes = []
-    for (attack, threat), entry in zip(attacks, entries, strict=True):
-        setting = {
-            name: value for name, value in threat.describe().items() if name not in ("budget", "knowledge", "queries")
-        }
-        key = hash_json(setting)
-        if key not in probed:
-            probed[key] = probe(model, data, threat, seed)
-        entry["flags"] |= probed[key]
-        kind = hash_json([attack.describe(), threat.scope, threat.norm, threat.knowledge, threat.queries])
-        if kind not in planted:
-            planted[kind] = misses_planted_weakness(attack, threat)
-        missed = planted[kind]
-        if missed is not None:
-            entry["flags"]["misses_planted_weakness"] = missed
-        outcomes.append(_outcome(attack, threat, key, entry))
-        entry["outcome"] = asdict(outcomes[-1])
-    for entry, flags in zip(entries, compare(outcomes), strict=True):
-        entry["flags"] |= flags
+    evaluator = RobustnessEvaluator(
+        model, data, split=split, k=k, mask_validation=mask_validation, per_user=per_user, checks=checks, seed=seed
+    )
+    bar = tqdm(attacks, desc="attacks", disable=not progress, leave=False)
+    entries = [evaluator(attack, threat, progress) for attack, threat in bar]
+    if evaluator.checks:
+        for entry, flags in zip(entries, compare([Outcome(**e["outcome"]) for e in entries]), strict=True):
+            entry["flags"] |= flags
+    return {"clean": evaluator.clean, "attacks": entries}
 
 
 def _outcome(attack: Attack, threat: ThreatModel, setting: str, entry: dict[str, Any]) -> Outcome:

@@ -1,44 +1,79 @@
-"""One cell of a run: one model, one defense, one seed."""
+"""The cells of a run: each training, and each attack on a trained model, is one file named by what made it."""
 
 from __future__ import annotations
 
+import inspect
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust import defenses, models
 from mmgraph_robust.attacks import Attack, Suite, ThreatModel, suite
+from mmgraph_robust.data import features
+from mmgraph_robust.data.schema import ITEM, USER, interactions
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.evaluation import find_sensitive, robustness
+from mmgraph_robust.evaluation import RobustnessEvaluator, find_sensitive, modality_shares
 from mmgraph_robust.experiment.config import Component, RunConfig
 from mmgraph_robust.experiment.provenance import provenance
+from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.training import History, fit, save_model
-from mmgraph_robust.utils import read_json, write_json
+from mmgraph_robust.reporting.entries import SCHEMA
+from mmgraph_robust.reporting.settings import labelled_attacks
+from mmgraph_robust.training import data_hash, fit, load_model, save_model
+from mmgraph_robust.utils import hash_json, hash_tensors, peak_memory, read_json, reset_peak_memory, write_json
+from mmgraph_robust.version import __version__
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, a defense and a seed.
+    """What one file of results holds.
 
     Attributes:
+        key: Hash of everything that decides its numbers.
+        name: Name of its file.
+        kind: Name of the attack, or ``"training"`` with the defense.
+        attack: Place among the attacks of the run; None for the training.
+    """
+
+    key: str
+    name: str
+    kind: str
+    attack: int | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A model, a defense and a seed on one data set: its training, and the attacks on what was trained.
+
+    Attributes:
+        dataset: Name of the data set.
         model: The model.
         defense: The defense.
         seed: Seed of the initial parameters, of training and of the attacks.
+        training: The cell of the training.
+        attacks: The cells of the attacks.
     """
 
+    dataset: str
     model: Component
     defense: Component
     seed: int
+    training: Cell
+    attacks: tuple[Cell, ...]
 
     @property
-    def key(self) -> str:
-        """Name of the cell's files."""
-        return f"{self.model.label}-{self.defense.label}-seed{self.seed}"
+    def label(self) -> str:
+        """What it is called in messages."""
+        return _label(self.dataset, self.model, self.defense, self.seed)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The training and the attacks."""
+        return (self.training, *self.attacks)
 
 
 @dataclass(frozen=True)
@@ -53,111 +88,224 @@ class RunFolder:
 
     def entry(self, cell: Cell) -> Path:
         """The result entry."""
-        return self.root / "entries" / f"{cell.key}.json"
+        return self.root / "entries" / f"{cell.name}.json"
 
-    def model(self, cell: Cell) -> Path:
+    def model(self, unit: Unit) -> Path:
         """The trained model."""
-        return self.root / "models" / f"{cell.key}.safetensors"
+        return self.root / "models" / f"{unit.training.name}.safetensors"
 
-    def checkpoint(self, cell: Cell) -> Path:
+    def checkpoint(self, unit: Unit) -> Path:
         """The state of an unfinished training."""
-        return self.root / "checkpoints" / f"{cell.key}.pt"
+        return self.root / "checkpoints" / f"{unit.training.name}.pt"
 
-    def suite(self, cell: Cell) -> Path:
+    def suite(self, unit: Unit) -> Path:
         """What an unfinished suite of attacks has done."""
-        return self.root / "checkpoints" / f"{cell.key}-suite"
+        return self.root / "checkpoints" / f"{unit.training.name}-suite"
+
+    def lock(self, unit: Unit) -> Path:
+        """Taken by the process that works on it."""
+        return self.root / "checkpoints" / f"{unit.training.name}.lock"
+
+    def missing(self, unit: Unit) -> list[Cell]:
+        """The cells that are not done."""
+        return [cell for cell in unit.cells if not self.entry(cell).exists()]
 
 
-def run_cell(
-    config: RunConfig, cell: Cell, folder: RunFolder, data: HeteroData, device: str, progress: bool
-) -> dict[str, Any]:
-    """Trains (or goes on training), attacks, and writes the model and the result entry."""
-    defense = _build_defense(config, cell, folder)
-    model, history = _train(config, cell, folder, data, defense, device, progress)
-    save_model(model, folder.model(cell), data)
+def units(config: RunConfig, data: HeteroData) -> Iterator[Unit]:
+    """Every model, defense and seed of a run. The undefended ones of a model come first: a defense may look at them.
+
+    Args:
+        config: The run.
+        data: Its data set.
+    """
+    shared = [__version__, data_hash(data), hash_tensors(**features(data)), config.evaluation.model_dump()]
+    for seed in config.seeds:
+        # Which items are targets may depend on the seed.
+        attacks = config.build_attacks(data, seed)
+        described = [(attack.describe(), threat.describe()) for attack, threat in attacks]
+        names = _attack_names(attacks)
+        for model in config.models:
+            undefended = ""
+            for defense in sorted(config.defenses, key=lambda d: d.name != "none"):
+                if not defense.fits(model):
+                    continue
+                settings = config.training | model.training | defense.training
+                made_of = [*shared, seed, settings, _made_of(model), _made_of(defense)]
+                if defense.arguments.get("sensitive") == "auto":
+                    made_of.append(undefended)
+                key = hash_json(made_of)
+                if defense.name == "none":
+                    undefended = key
+                stem = _label(config.name, model, defense, seed)
+                cells = []
+                for index, (name, (attack, threat)) in enumerate(zip(names, described, strict=True)):
+                    own = hash_json([key, attack, threat])
+                    cells.append(Cell(own, f"{stem}-{name}-{own[:12]}", str(attack["name"]), index))
+                training = Cell(key, f"{stem}-{key[:12]}", f"training {defense.label}")
+                yield Unit(config.name, model, defense, seed, training, tuple(cells))
+
+
+def run_unit(
+    config: RunConfig,
+    unit: Unit,
+    undefended: Unit | None,
+    folder: RunFolder,
+    data: HeteroData,
+    device: str,
+    progress: bool,
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Does the cells of a unit that are not done, one after the other, and writes each.
+
+    Args:
+        config: The run.
+        unit: The unit.
+        undefended: That of the same model and seed without a defense, where the run has one.
+        folder: Where everything lies.
+        data: The data set.
+        device: Where to compute.
+        progress: Whether to show progress bars.
+
+    Yields:
+        Each cell with its result entry.
+    """
+    missing = folder.missing(unit)
+    if not missing:
+        return
+    reset_peak_memory()
+    training = None
+    if unit.training in missing or not folder.model(unit).exists():
+        training = _train(config, unit, undefended, folder, data, device, progress)
+    model = load_model(folder.model(unit)).to(device)
     evaluation = config.evaluation
-    outcome = robustness(
+    evaluator = RobustnessEvaluator(
         model,
         data,
-        _resumable(config.build_attacks(data, cell.seed), folder.suite(cell)),
         k=evaluation.k,
         mask_validation=evaluation.mask_validation,
-        seed=cell.seed,
-        progress=progress,
+        per_user=[evaluation.metric],
+        seed=unit.seed,
     )
-    sensitive = None
-    if defense is None:
-        sensitive = find_sensitive(model, data, metric=evaluation.metric, seed=cell.seed)
-    entry = {
-        "schema": 1,
-        "dataset": config.name,
-        "model": cell.model.label,
-        "defense": cell.defense.label,
-        "seed": cell.seed,
-        "config": {
-            "model": {"name": cell.model.name, **cell.model.arguments},
-            "defense": {"name": "none"} if defense is None else defense.describe(),
-            "training": config.training | cell.model.training | cell.defense.training,
-            "evaluation": evaluation.model_dump(),
-            "data": config.describe()["data"],
-        },
-        "provenance": provenance(data, device),
-        "training": {
-            "epochs": history.epochs,
-            "best_epoch": history.best_epoch,
-            "seconds": history.seconds,
-            "best": history.best,
-            "monitor": history.monitor,
-            "history": history.records,
-        },
-        **outcome,
-        "sensitive": sensitive,
-        "feature_path": model.feature_path,
-    }
-    write_json(folder.entry(cell), entry)
-    folder.checkpoint(cell).unlink(missing_ok=True)
-    shutil.rmtree(folder.suite(cell), ignore_errors=True)
-    return entry
-
-
-def _resumable(attacks: list[tuple[Attack, ThreatModel]], folder: Path) -> list[tuple[Attack, ThreatModel]]:
-    """A suite takes longer than any other attack: it keeps what it has done."""
-    return [(suite(a.suite, folder=folder) if isinstance(a, Suite) else a, threat) for a, threat in attacks]
+    if unit.training in missing and training is not None:
+        entry = {
+            "schema": SCHEMA,
+            "key": unit.training.key,
+            "trained": unit.training.key,
+            "dataset": config.name,
+            "model": unit.model.label,
+            "defense": unit.defense.label,
+            "seed": unit.seed,
+            "config": training.pop("config"),
+            "provenance": provenance(data, device),
+            "size": {
+                "users": int(data[USER].num_nodes),
+                "items": int(data[ITEM].num_nodes),
+                "train_interactions": interactions(data, "train").size(1),
+            },
+            "training": training,
+            "clean": evaluator.clean,
+            "attacks": [],
+            "sensitive": _sensitive(model, data, unit, evaluation.metric),
+            "carries": modality_shares(model, data, k=cutoff_of(evaluation.metric)),
+            "feature_path": model.feature_path,
+            "memory_mb": peak_memory(),
+        }
+        write_json(folder.entry(unit.training), entry)
+        folder.checkpoint(unit).unlink(missing_ok=True)
+        yield unit.training, entry
+    base = read_json(folder.entry(unit.training))
+    attacks = config.build_attacks(data, unit.seed)
+    for cell in unit.attacks:
+        if cell not in missing or cell.attack is None:
+            continue
+        reset_peak_memory()
+        attack, threat = attacks[cell.attack]
+        # A suite takes longer than any other attack: it keeps what it has done.
+        resumable = suite(attack.suite, folder=folder.suite(unit)) if isinstance(attack, Suite) else attack
+        entry = base | {
+            "key": cell.key,
+            "provenance": provenance(data, device),
+            "training": base["training"] | {"history": []},
+            "attacks": [evaluator(resumable, threat, progress)],
+            "memory_mb": peak_memory(),
+        }
+        write_json(folder.entry(cell), entry)
+        yield cell, entry
+    shutil.rmtree(folder.suite(unit), ignore_errors=True)
 
 
 def _train(
     config: RunConfig,
-    cell: Cell,
+    unit: Unit,
+    undefended: Unit | None,
     folder: RunFolder,
     data: HeteroData,
-    defense: Defense | None,
     device: str,
     progress: bool,
-) -> tuple[Recommender, History]:
-    kind = getattr(models, cell.model.name)
-    model: Recommender = kind.from_data(data, **cell.model.arguments, seed=cell.seed).to(device)
-    arguments = config.training | cell.model.training | cell.defense.training
-    history = fit(
-        model, data, defense, seed=cell.seed, checkpoint=folder.checkpoint(cell), progress=progress, **arguments
-    )
-    return model, history
+) -> dict[str, Any]:
+    """Trains, or goes on training; writes the model and returns what the entry says of it."""
+    defense = _build_defense(unit, undefended, folder)
+    model: Recommender = unit.model.kind.from_data(data, **unit.model.arguments, seed=unit.seed).to(device)
+    settings = config.training | unit.model.training | unit.defense.training
+    checkpoint = folder.checkpoint(unit)
+    history = fit(model, data, defense, seed=unit.seed, checkpoint=checkpoint, progress=progress, **settings)
+    save_model(model, folder.model(unit), data)
+    return {
+        "epochs": history.epochs,
+        "best_epoch": history.best_epoch,
+        "seconds": history.seconds,
+        "best": history.best,
+        "monitor": history.monitor,
+        "history": history.records,
+        "config": {
+            "model": {"name": unit.model.name, **unit.model.arguments},
+            "defense": {"name": "none"} if defense is None else defense.describe(),
+            "training": settings,
+            "evaluation": config.evaluation.model_dump(),
+            "data": config.describe()["data"],
+        },
+    }
 
 
-def _build_defense(config: RunConfig, cell: Cell, folder: RunFolder) -> Defense | None:
-    if cell.defense.name == "none":
+def _sensitive(model: Recommender, data: HeteroData, unit: Unit, metric: str) -> dict[str, Any] | None:
+    return find_sensitive(model, data, metric=metric, seed=unit.seed) if unit.defense.name == "none" else None
+
+
+def _build_defense(unit: Unit, undefended: Unit | None, folder: RunFolder) -> Defense | None:
+    if unit.defense.name == "none":
         return None
-    arguments = dict(cell.defense.arguments)
+    arguments = dict(unit.defense.arguments)
     if arguments.get("sensitive") == "auto":
-        undefended = Cell(cell.model, config.undefended, cell.seed)
-        if not folder.entry(undefended).exists():
-            raise ConfigError(f"sensitive = 'auto' looks at {undefended.key}, which failed")
-        found = read_json(folder.entry(undefended))["sensitive"]
+        # That one is part of the run was checked with the configuration.
+        if undefended is None or not folder.entry(undefended.training).exists():
+            raise ConfigError("sensitive = 'auto' looks at the undefended model, which failed")
+        found = read_json(folder.entry(undefended.training))["sensitive"]
         if found is None:
             raise ConfigError(
-                f"no sensitive modality was found for '{cell.model.label}' (its metric is 0 on the validation split, "
-                f"or it reads no features): name one as defenses.{cell.defense.label}.sensitive"
+                f"no sensitive modality was found for '{unit.model.label}' (its metric is 0 on the validation split, "
+                f"or it reads no features): name one as defenses.{unit.defense.label}.sensitive"
             )
         # What costs quality, rather than what costs margin: a margin may fall far without a rank changing.
         arguments["sensitive"] = found["by_metric"]
-    defense: Defense = getattr(defenses, cell.defense.name)(**arguments)
+    defense: Defense = unit.defense.kind(**arguments)
     return defense
+
+
+def _label(dataset: str, model: Component, defense: Component, seed: int) -> str:
+    return f"{dataset}-{model.label}-{defense.label}-seed{seed}"
+
+
+def _made_of(component: Component) -> list[Any]:
+    """Name, arguments and, for a class that is not of this library and its version, the source."""
+    made_of: list[Any] = [component.name, component.arguments]
+    if component.kind is not None and not component.kind.__module__.startswith("mmgraph_robust."):
+        made_of.append(inspect.getsource(component.kind))
+    return made_of
+
+
+def _attack_names(attacks: list[tuple[Attack, ThreatModel]]) -> list[str]:
+    """For people: what is attacked, how and how far, in characters that every file system takes."""
+    plain = [{"attack": type(attack).__name__, **threat.describe()} for attack, threat in attacks]
+    return [
+        f"{setting.attack.partition(' ')[0]}-{'+'.join(setting.modalities)}-{100 * setting.budget:g}"
+        for setting, _ in labelled_attacks(plain)
+    ]

@@ -10,18 +10,22 @@ from typing import Any, cast
 
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack, ThreatModel
 from mmgraph_robust.data import DataWarning, modalities, write_mmrec
 from mmgraph_robust.data.schema import ITEM, USER
-from mmgraph_robust.errors import ConfigError, DataError, unknown_name
+from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
-from mmgraph_robust.experiment.config import RunConfig, apply_overrides, components
+from mmgraph_robust.experiment.config import RunConfig, apply_overrides, find_component
+from mmgraph_robust.experiment.estimate import duration, total
 from mmgraph_robust.experiment.plans import read_goal
+from mmgraph_robust.experiment.run import dry_run
 from mmgraph_robust.experiment.schema import check_arguments
+from mmgraph_robust.experiment.suite import FOLDER, Suite
 from mmgraph_robust.models import Recommender
+from mmgraph_robust.reporting import check_entry
 from mmgraph_robust.training import fit, load_model, save_model, trained_on
 from mmgraph_robust.typing import Split
+from mmgraph_robust.utils import read_json
 
 _SPLITS = ("train", "val", "test")
 
@@ -78,8 +82,8 @@ def train_one(
         "training": sections["training"],
     }
     config = RunConfig(settings)
-    victim = getattr(models, model).from_data(data, **config.models[0].arguments, seed=seed).to(device)
-    plugged = None if defense == "none" else getattr(defenses, defense)(**config.defenses[0].arguments)
+    victim = config.models[0].kind.from_data(data, **config.models[0].arguments, seed=seed).to(device)
+    plugged = None if defense == "none" else config.defenses[0].kind(**config.defenses[0].arguments)
     checkpoint = out.with_suffix(".checkpoint.pt")
     fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **config.training)
     save_model(victim, out, data)
@@ -120,10 +124,8 @@ def attack_one(
         out: Folder for the attacked data.
     """
     sections = _sections(overrides, ("attack", "threat"))
-    known = components(attacks, Attack)
-    if name not in known:
-        raise ConfigError(unknown_name("attack", name, known))
-    attack: Attack = known[name](**check_arguments(known[name], sections["attack"], f"attack.{name}"))
+    kind = find_component("attacks", name)
+    attack: Attack = kind(**check_arguments(kind, sections["attack"], f"attack.{name}"))
     if out is not None and out.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
     model, data = _open(path, source)
@@ -160,3 +162,48 @@ def _sections(overrides: Sequence[str], known: Sequence[str]) -> dict[str, dict[
         if name not in known:
             raise ConfigError(f"--set: {unknown_name('section', name, known)}")
     return values
+
+
+def plan_table(suite: Suite, folder: Path, jobs: int) -> list[str]:
+    """What a suite consists of, what is left of it and how long that will take, as lines to print.
+
+    Args:
+        suite: The suite.
+        folder: Its run folder.
+        jobs: Number of processes.
+    """
+    rows: dict[tuple[str, str, str], list[Any]] = {}
+    everything: list[float | None] = []
+    for unit, cells, expected in dry_run(suite, folder, _earlier(FOLDER.parent / "results")):
+        row = rows.setdefault((unit.dataset, unit.model.label, unit.defense.label), [[], 0, []])
+        row[0].append(unit.seed)
+        row[1] += cells
+        row[2] += expected
+        everything += expected
+    width = max(len(" ".join(key)) for key in rows)
+    lines = [
+        f"{' '.join(key):{width}}  seeds {','.join(map(str, seeds))}  {cells} cells, {len(left)} to do"
+        + (f", {total(left)}" if left else "")
+        for key, (seeds, cells, left) in rows.items()
+    ]
+    cells = sum(row[1] for row in rows.values())
+    lines.append(f"{suite.name}: {cells} cells, {len(everything)} to do")
+    if everything:
+        alone = total(everything)
+        known = sum(s for s in everything if s is not None)
+        share = f"; with {jobs} processes {duration(known / jobs)} or more" if jobs > 1 and known else ""
+        lines.append(f"expected time, from what earlier cells took: {alone} in one process{share}")
+    return lines
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """Result entries of the repository, where the command runs in it: they tell how long things take."""
+    entries = []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            entry = read_json(path)
+            check_entry(entry)
+        except CheckpointError:
+            continue
+        entries.append(entry)
+    return entries

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from torch_geometric.data import HeteroData
@@ -23,6 +23,7 @@ from mmgraph_robust.experiment.schema import Strict, check_arguments, parse
 from mmgraph_robust.metrics import METRICS
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import check_settings, fit
+from mmgraph_robust.utils import find_class, load_plugin, plugins
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,13 +35,6 @@ GIVEN_TO_FIT = (
     "model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress", "graph", "on_epoch",
 )  # fmt: skip
 GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
-
-
-def components(module: Any, base: type) -> dict[str, Any]:
-    """The classes of a room that a configuration can name, without their base, by name."""
-    members = {name: getattr(module, name) for name in module.__all__}
-    kinds = {n: c for n, c in members.items() if isinstance(c, type) and issubclass(c, base) and c is not base}
-    return {n: c for n, c in kinds.items() if getattr(c, "configurable", True)}
 
 
 class EvaluationConfig(Strict):
@@ -76,16 +70,26 @@ class Component:
     """A class by name, with checked arguments.
 
     Attributes:
-        name: Name of the class, or ``"none"`` for no defense.
+        kind: The class; None for no defense.
+        name: Its name, or ``"none"`` for no defense.
         label: What it is called in results (default: the name).
         arguments: Its arguments, defaults included.
         training: Arguments of :func:`~mmgraph_robust.training.fit` that it overrides.
+        only: Of a defense: labels of the models that it is combined with (None: all that read features).
     """
 
+    kind: Any
     name: str
     label: str
     arguments: dict[str, Any]
     training: dict[str, Any]
+    only: tuple[str, ...] | None = None
+
+    def fits(self, model: Component) -> bool:
+        """Whether this defense is combined with `model`."""
+        if self.name == "none":
+            return True
+        return model.kind.feature_path != "none" and (self.only is None or model.label in self.only)
 
 
 class RunConfig:
@@ -106,10 +110,12 @@ class RunConfig:
         _check_metric(self.evaluation)
         self.data = self._data(file.data)
         self.training = _check_training(file.training, "training")
-        known = components(models, Recommender)
-        self.models = [self._component("models", entry, known, GIVEN_TO_MODEL) for entry in file.models]
-        known = components(defenses, Defense)
-        self.defenses = [self._component("defenses", entry, known, ()) for entry in file.defenses]
+        self.models = [self._component("models", entry) for entry in file.models]
+        self.defenses = [self._component("defenses", entry) for entry in file.defenses]
+        for defense in self.defenses:
+            for name in defense.only or ():
+                if name not in (labels := [m.label for m in self.models]):
+                    raise ConfigError(f"defenses.{defense.label}.only: {unknown_name('model', name, labels)}")
         for kind, entries in (("models", self.models), ("defenses", self.defenses)):
             labels = [c.label for c in entries]
             twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -139,7 +145,7 @@ class RunConfig:
             ConfigError: If a model cannot be built for the data, or a modality is named that they lack.
             DataError: If the data cannot be read, or the test split is empty.
         """
-        data = FORMATS[self.data["format"]](**{k: v for k, v in self.data.items() if k != "format"})
+        data = _reader(self.data["format"])(**{k: v for k, v in self.data.items() if k != "format"})
         known = list(modalities(data))
         for defense in self.defenses:
             sensitive = defense.arguments.get("sensitive", "auto")
@@ -149,7 +155,7 @@ class RunConfig:
                     raise ConfigError(f"defenses.{defense.label}: {unknown_name('modality', name, known)}")
         for model in self.models:
             try:
-                getattr(models, model.name).from_data(data, **model.arguments)
+                model.kind.from_data(data, **model.arguments)
             except MMGraphError as error:
                 raise type(error)(f"models.{model.label}: {error}") from None
         Evaluator(data, "test", self.evaluation.k)
@@ -163,9 +169,8 @@ class RunConfig:
             data: The data set.
             seed: Seed of drawn target items.
         """
-        known = components(attacks, Attack)
         return [
-            (known[component.name](**component.arguments), threat)
+            (component.kind(**component.arguments), threat)
             for component, plan in self.attacks
             for threat in plan.threats(data, seed)
         ]
@@ -189,54 +194,73 @@ class RunConfig:
 
     def _data(self, values: Mapping[str, Any]) -> dict[str, Any]:
         kind = values.get("format")
-        if kind not in FORMATS:
-            raise ConfigError(f"data.format: {unknown_name('format', kind, FORMATS)}")
         arguments = {k: v for k, v in values.items() if k != "format"}
-        return {"format": kind} | check_arguments(FORMATS[kind], arguments, "data")
+        return {"format": kind} | check_arguments(_reader(kind), arguments, "data")
 
-    def _component(
-        self, kind: str, values: Mapping[str, Any], known: Mapping[str, Any], skip: tuple[str, ...]
-    ) -> Component:
+    def _component(self, kind: Literal["models", "defenses"], values: Mapping[str, Any]) -> Component:
         name, label, training, arguments = _take(kind, values)
+        only = _names(arguments.pop("only", None), f"defenses.{label}.only") if kind == "defenses" else None
+        read = _names(arguments.pop("modalities", None), f"models.{label}.modalities") if kind == "models" else None
         if kind == "defenses" and name == "none":
-            if arguments:
-                raise ConfigError(f"defenses.none takes no arguments (got {sorted(arguments)})")
-            return Component(name, label, {}, training)
-        if name not in known:
-            raise ConfigError(
-                f"{kind}: {unknown_name('name', name, [*known, *(['none'] if kind == 'defenses' else [])])}"
-            )
-        checked = check_arguments(known[name], arguments, f"{kind}.{name}", skip)
+            if arguments or only is not None:
+                raise ConfigError(f"defenses.none takes no arguments (got {sorted(arguments) or 'only'})")
+            return Component(None, name, label, {}, training)
+        found = find_component(kind, name)
+        checked = check_arguments(found, arguments, f"{kind}.{name}", GIVEN_TO_MODEL if kind == "models" else ())
+        if read is not None:
+            # What `from_data` takes: a model that is not shown the others.
+            checked["modalities"] = list(read)
         if kind == "defenses":
             try:
-                known[name](**checked)
+                found(**checked)
             except MMGraphError as error:
                 raise type(error)(f"{kind}.{label}: {error}") from None
         if training:
             merged = _check_training(self.training | training, f"{kind}.{name}.training")
             training = {key: merged[key] for key in training}
-        return Component(name, label, checked, training)
+        return Component(found, name, label, checked, training, only)
 
     def _attack(self, values: Mapping[str, Any]) -> tuple[Component, AttackPlan]:
-        known = components(attacks, Attack)
         name, label, _, arguments = _take("attacks", values)
-        if name not in known:
-            raise ConfigError(f"attacks: {unknown_name('name', name, known)}")
+        found = find_component("attacks", name)
         keys = set(AttackPlan.model_fields)
         own = {k: v for k, v in arguments.items() if k not in keys}
         try:
-            checked = check_arguments(known[name], own, f"attacks.{name}")
+            checked = check_arguments(found, own, f"attacks.{name}")
         except ConfigError as error:
             raise ConfigError(f"{error} (of the threat: {', '.join(sorted(keys))})") from None
         plan = parse(AttackPlan, {k: v for k, v in arguments.items() if k in keys}, f"attacks.{name}")
         try:
-            attack = known[name](**checked)
+            attack = found(**checked)
             for threat in plan.check():
                 if not attack.may_run(threat):
                     raise ConfigError(f"knowledge='{threat.knowledge}' gives the attack less than it needs")
         except MMGraphError as error:
             raise type(error)(f"attacks.{name}: {error}") from None
-        return Component(name, label, checked, {}), plan
+        return Component(found, name, label, checked, {}), plan
+
+
+def find_component(kind: Literal["models", "attacks", "defenses"], name: object) -> Any:
+    """A class that a configuration can name, of this library or of an installed package that registers it.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    room, base = {"models": (models, Recommender), "attacks": (attacks, Attack), "defenses": (defenses, Defense)}[kind]
+    try:
+        return find_class(room, base, name)
+    except ConfigError as error:
+        raise type(error)(f"{kind}: {error}{' or none, for no defense' if kind == 'defenses' else ''}") from None
+
+
+def _reader(name: object) -> Callable[..., HeteroData]:
+    added = plugins("mmgraph_robust.data")
+    if isinstance(name, str) and name in added and name not in FORMATS:
+        reader: Callable[..., HeteroData] = load_plugin(added[name])
+        return reader
+    if name not in FORMATS:
+        raise ConfigError(f"data.format: {unknown_name('format', name, [*FORMATS, *added])}")
+    return FORMATS[str(name)]
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -322,7 +346,17 @@ def _describe(component: Component) -> dict[str, Any]:
     described: dict[str, Any] = {"name": component.name, "label": component.label, **component.arguments}
     if component.training:
         described["training"] = component.training
+    if component.only is not None:
+        described["only"] = list(component.only)
     return described
+
+
+def _names(value: Any, where: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{where}: expects a list of names (got {value!r})")
+    return tuple(value)
 
 
 def _check_training(values: Mapping[str, Any], where: str) -> dict[str, Any]:

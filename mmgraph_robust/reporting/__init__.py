@@ -1,6 +1,6 @@
 """Reporting: result entries turned into tables, pictures and one page."""
 
-from mmgraph_robust.reporting.entries import ReportWarning, check_entry, read_entries
+from mmgraph_robust.reporting.entries import ReportWarning, check_entry, read_entries, read_files
 from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.html import write_page
@@ -36,6 +36,7 @@ __all__ = [
     "print_table",
     "published_table",
     "read_entries",
+    "read_files",
     "save_figures",
     "sensitive_table",
     "sentences",

@@ -171,6 +171,18 @@ def read_entries(folder: str | Path, keys: Collection[str] | None = None) -> lis
     Raises:
         CheckpointError: If there is no such folder.
     """
+    return merge((name, e) for name, e in read_files(folder) if keys is None or e.get("key") in keys)
+
+
+def read_files(folder: str | Path) -> list[tuple[str, Entry]]:
+    """Every sound file of a folder, by name and not put together; the others are skipped with a warning.
+
+    Args:
+        folder: Where the ``*.json`` files are.
+
+    Raises:
+        CheckpointError: If there is no such folder.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"no such folder of results: {folder}")
@@ -182,9 +194,8 @@ def read_entries(folder: str | Path, keys: Collection[str] | None = None) -> lis
         except CheckpointError as error:
             _skip(path.name, error)
             continue
-        if keys is None or entry.get("key") in keys:
-            found.append((path.name, entry))
-    return merge(found)
+        found.append((path.name, entry))
+    return found
 
 
 def merge(found: Iterable[tuple[str, Entry]]) -> list[Entry]:

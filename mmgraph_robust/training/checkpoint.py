@@ -16,9 +16,9 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust import models
 from mmgraph_robust.data.schema import interactions
-from mmgraph_robust.errors import CheckpointError, unknown_name
+from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.utils import atomic_write, hash_json, hash_tensors
+from mmgraph_robust.utils import atomic_write, find_class, hash_json, hash_tensors
 
 _MAGIC = b"mmgraph_robust checkpoint 1 "
 
@@ -56,7 +56,7 @@ def save_model(model: Recommender, path: str | Path, data: HeteroData | None = N
     """Writes a trained model: its weights as safetensors, its class and arguments beside them.
 
     Args:
-        model: A model of this library, or of a class registered in :mod:`mmgraph_robust.models`.
+        model: A model of this library, or of a package's registered class (:func:`~mmgraph_robust.utils.find_class`).
         path: The file, by custom ``*.safetensors``.
         data: What it was trained on; the hash of its training interactions is kept, see :func:`trained_on`.
     """
@@ -78,11 +78,11 @@ def load_model(path: str | Path) -> Recommender:
         CheckpointError: If the file is missing, foreign or damaged.
     """
     weights, metadata = _read(path)
-    known = {name: getattr(models, name) for name in models.__all__}
-    kind = known.get(metadata["class"])
-    if not (isinstance(kind, type) and issubclass(kind, Recommender)):
-        raise CheckpointError(unknown_name("model class", metadata["class"], known) + f" in {path}")
-    model = kind(**json.loads(metadata["config"]))
+    try:
+        kind: Any = find_class(models, Recommender, metadata["class"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path} holds a model of a class that is not there: {error}") from error
+    model: Recommender = kind(**json.loads(metadata["config"]))
     model.load_state_dict(weights)
     return model
 

@@ -165,9 +165,9 @@ class StudyConfig:
         for where, run in self._extremes(sensitive):
             model, plugged = run.models[0], run.defenses[0]
             try:
-                built = getattr(models, model.name).from_data(data, **model.arguments)
+                built = model.kind.from_data(data, **model.arguments)
                 if plugged.name != "none":
-                    getattr(defenses, plugged.name)(**plugged.arguments).setup(built, data, built.graph(data))
+                    plugged.kind(**plugged.arguments).setup(built, data, built.graph(data))
             except MMGraphError as error:
                 under = "" if plugged.name == "none" else f", with the defense '{plugged.label}'"
                 raise type(error)(f"{where}{under}: {error}") from None
@@ -234,7 +234,7 @@ class StudyConfig:
             raise ConfigError(f"study.objective = '{settings.objective}' needs an attack: add [[attacks]]")
         if not self.parameters and len(run.models) == len(self._defenses) == 1:
             raise ConfigError("search: nothing is searched; name a parameter, or take a value out of the file")
-        immune = [m.label for m in run.models if getattr(models, m.name).feature_path == "none"]
+        immune = [m.label for m in run.models if m.kind.feature_path == "none"]
         if immune and any(d.name != "none" for d in self._defenses):
             raise ConfigError(f"models: {immune} read no features, which no defense can change: leave them out")
         both = sorted({*settings.test_seeds} & {*run.seeds})

@@ -14,7 +14,6 @@ import torch
 from optuna.trial import Trial
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust import defenses, models
 from mmgraph_robust.data import Graph
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.errors import ConfigError, NonFiniteError
@@ -53,9 +52,9 @@ class Workbench:
             The model, what happened, and the data with the item graphs that the model reads.
         """
         component, plugged = run.models[0], run.defenses[0]
-        model: Recommender = getattr(models, component.name).from_data(self.data, **component.arguments, seed=seed)
+        model: Recommender = component.kind.from_data(self.data, **component.arguments, seed=seed)
         model = model.to(self.device)
-        defense = None if plugged.name == "none" else getattr(defenses, plugged.name)(**plugged.arguments)
+        defense = None if plugged.name == "none" else plugged.kind(**plugged.arguments)
         data, graph = self._compiled(model)
         settings = run.training | component.training | plugged.training
         history = fit(model, data, defense, seed=seed, progress=False, graph=graph, on_epoch=on_epoch, **settings)

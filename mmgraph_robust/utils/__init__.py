@@ -5,8 +5,10 @@ from mmgraph_robust.utils.dense import matmul
 from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
-from mmgraph_robust.utils.memory import keep_freed_memory
+from mmgraph_robust.utils.locks import claim
+from mmgraph_robust.utils.memory import keep_freed_memory, peak_memory, reset_peak_memory
 from mmgraph_robust.utils.packing import pack, unpack
+from mmgraph_robust.utils.plugins import find_class, load_plugin, plugins, room_classes
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
 from mmgraph_robust.utils.seed import child_generator
 from mmgraph_robust.utils.topk import stable_topk
@@ -20,12 +22,19 @@ __all__ = [
     "atomic_write",
     "child_generator",
     "chunks",
+    "claim",
+    "find_class",
     "hash_json",
     "hash_tensors",
     "keep_freed_memory",
+    "load_plugin",
     "matmul",
     "pack",
+    "peak_memory",
+    "plugins",
     "read_json",
+    "reset_peak_memory",
+    "room_classes",
     "row_lengths",
     "sha256_file",
     "stable_topk",

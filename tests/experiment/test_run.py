@@ -1,4 +1,10 @@
 import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -6,7 +12,9 @@ import pytest
 import mmgraph_robust as mr
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.errors import ConfigError, MMGraphError
-from mmgraph_robust.experiment import RunConfig, read_config, run
+from mmgraph_robust.experiment import RunConfig, Suite, dry_run, read_config, report, run
+from mmgraph_robust.reporting import check_entry
+from mmgraph_robust.utils import unpack
 
 CONFIG = {
     "name": "toy", "seeds": [0, 1],
@@ -16,6 +24,7 @@ CONFIG = {
     "defenses": [{"name": "ModalityBalancing", "sensitive": "auto"}, {"name": "none"}],
     "attacks": [{"name": "PGD", "steps": 2}, {"name": "Noise", "modalities": ["all"]}],
 }  # fmt: skip
+SMALL = CONFIG | {"models": CONFIG["models"][1:], "defenses": [{"name": "none"}], "seeds": [0]}
 
 
 def numbers(folder):
@@ -29,56 +38,193 @@ def numbers(folder):
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
     config = RunConfig(CONFIG)
     entries = run(config, tmp_path / "a", progress=False)
-    # LightGCN cannot be defended: two seeds of it, and of VBPR with and without.
+    # LightGCN cannot be defended: two seeds of it, and of VBPR with and without; each attacked four times.
     assert len(entries) == 6
+    assert all(len(entry["attacks"]) == 4 for entry in entries)
     whole = numbers(tmp_path / "a")
+    assert len(whole) == 30
     for name in ("report.html", "table.md", "table.csv", "config.json"):
         assert (tmp_path / "a" / name).stat().st_size > 0
     assert not list((tmp_path / "a" / "checkpoints").glob("*"))
     run(config, tmp_path / "b", progress=False)
-    lost = tmp_path / "b" / "entries" / "VBPR-ModalityBalancing-seed1.json"
-    lost.unlink()
-    kept = (tmp_path / "b" / "entries" / "VBPR-none-seed1.json").stat().st_mtime_ns
+    # A training and its model are gone, an attack, and the model whose attack is gone.
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "b" / "entries").glob("*.json")}
+    gone = [name for name in kept if "VBPR-ModalityBalancing-seed1-" in name and name.count("-") == 4]
+    gone += [name for name in kept if "VBPR-none-seed0-PGD-visual-5" in name]
+    assert len(gone) == 2
+    for name in gone:
+        (tmp_path / "b" / "entries" / name).unlink()
+        del kept[name]
+    for path in (tmp_path / "b" / "models").glob("*VBPR*"):
+        path.unlink()
     run(RunConfig(json.loads((tmp_path / "b" / "config.json").read_text())), tmp_path / "b", progress=False)
     assert numbers(tmp_path / "b") == whole
-    assert (tmp_path / "b" / "entries" / "VBPR-none-seed1.json").stat().st_mtime_ns == kept
+    for name, time_ns in kept.items():
+        assert (tmp_path / "b" / "entries" / name).stat().st_mtime_ns == time_ns
+
+
+def test_an_entry_says_what_made_it(tmp_path):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    entries = [json.loads(path.read_text()) for path in (tmp_path / "entries").glob("*.json")]
+    for entry in entries:
+        check_entry(entry)
+        assert entry["config"]["model"] == {"name": "VBPR", **RunConfig(SMALL).models[0].arguments}
+        assert {"data_hash", "feature_hash", "commit", "version", "torch"} <= set(entry["provenance"])
+        assert entry["memory_mb"] > 0
+        assert entry["size"]["items"] == 40
+        part = entry["attacks"][0] if entry["attacks"] else entry["clean"]
+        values = unpack(part["per_user"]["recall@20"])
+        assert values.mean() == pytest.approx(part["metrics"]["recall@20"], abs=1e-6)
+    (training,) = (e for e in entries if e["key"] == e["trained"])
+    assert training["carries"]["visual"]["clean"] == training["clean"]["metrics"]["recall@20"]
+    assert training["sensitive"]["by_metric"] in ("visual", "textual")
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path):
-    config = RunConfig(CONFIG | {"models": CONFIG["models"][1:], "defenses": [{"name": "none"}]})
+    config = RunConfig(CONFIG | {"models": CONFIG["models"][1:]})
     run(config, tmp_path / "one", progress=False, threads=1)
     run(config, tmp_path / "two", progress=False, jobs=2, threads=1)
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
 
 
-def test_a_folder_of_another_run_is_refused(tmp_path):
-    small = CONFIG | {"models": CONFIG["models"][:1], "seeds": [0]}
-    run(RunConfig(small), tmp_path, progress=False)
-    with pytest.raises(ConfigError, match=r"another configuration \(different: training\)"):
-        run(RunConfig(small | {"training": {"max_epochs": 3}}), tmp_path, progress=False)
+SHARED = """
+import json, logging, sys
+from mmgraph_robust.experiment import RunConfig, run
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+run(RunConfig(json.loads(sys.argv[1])), sys.argv[2], progress=False, threads=1)
+"""
+
+
+def start(config, folder):
+    command = [sys.executable, "-W", "ignore", "-c", SHARED, json.dumps(config), str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_two_runs_in_one_folder_share_the_work(tmp_path):
+    config = CONFIG | {"models": CONFIG["models"][1:], "seeds": [0, 1, 2]}
+    both = [start(config, tmp_path / "shared") for _ in range(2)]
+    told = "".join(process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0], told
+    run(RunConfig(config), tmp_path / "alone", progress=False, threads=1)
+    assert numbers(tmp_path / "shared") == numbers(tmp_path / "alone")
+    # Six trainings, each done by one of the two.
+    done = [line for line in told.splitlines() if "cells in" in line]
+    assert len(done) == len({line.split("] ")[1].split(":")[0] for line in done}) == 6
+
+
+def test_sigkill_costs_nothing_that_was_done(tmp_path):
+    config = CONFIG | {"models": CONFIG["models"][1:], "training": {"max_epochs": 6, "batch_size": 128}}
+    process = start(config, tmp_path / "killed")
+    while process.poll() is None and len(list((tmp_path / "killed").glob("entries/*.json"))) < 3:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {p.name: p.read_bytes() for p in (tmp_path / "killed" / "entries").glob("*.json")}
+    assert 3 <= len(before) < 20
+    run(RunConfig(config), tmp_path / "killed", progress=False, threads=1)
+    run(RunConfig(config), tmp_path / "whole", progress=False, threads=1)
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    for name, content in before.items():
+        assert (tmp_path / "killed" / "entries" / name).read_bytes() == content
+
+
+def test_a_changed_configuration_adds_what_is_missing_and_shows_no_other(tmp_path, caplog):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    more = SMALL | {"attacks": [*SMALL["attacks"], {"name": "SingleStep", "modalities": ["all"]}]}
+    before = set(numbers(tmp_path))
+    (entry,) = run(RunConfig(more), tmp_path, progress=False)
+    assert [a["attack"] for a in entry["attacks"]].count("SingleStep") == 1
+    assert len(set(numbers(tmp_path)) - before) == 1
+    with caplog.at_level(logging.WARNING):
+        (entry,) = run(RunConfig(SMALL | {"training": {"max_epochs": 3}}), tmp_path, progress=False)
+    assert "does not ask for (toy VBPR none): they stay there" in caplog.text
+    assert entry["training"]["epochs"] == 3
+    assert report(tmp_path) == [entry]
     with pytest.raises(ConfigError, match="jobs"):
-        run(RunConfig(small), tmp_path, jobs=0)
+        run(RunConfig(SMALL), tmp_path, jobs=0)
+
+
+def test_changed_data_are_not_mixed_into_a_run(tmp_path, caplog):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    other = SMALL | {"data": SMALL["data"] | {"seed": 5}}
+    with caplog.at_level(logging.WARNING):
+        (entry,) = run(RunConfig(other), tmp_path, progress=False)
+    assert "those of toy are of other data" in caplog.text
+    assert len(entry["attacks"]) == 4
 
 
 def test_a_failing_cell_costs_no_other(tmp_path):
     # One modality: nothing can pay for it, so balancing fails in setup; the undefended cells must be there.
     config = RunConfig(CONFIG | {"data": CONFIG["data"] | {"modalities": {"visual": 6}}, "seeds": [0]})
-    with pytest.raises(MMGraphError, match="1 of 3 cells failed.*VBPR-ModalityBalancing-seed0"):
+    with pytest.raises(MMGraphError, match="3 of 9 cells failed.*toy-VBPR-ModalityBalancing-seed0: DataError"):
         run(config, tmp_path, progress=False)
-    assert set(numbers(tmp_path)) == {"LightGCN-none-seed0.json", "VBPR-none-seed0.json"}
+    assert {name.split("-seed")[0] for name in numbers(tmp_path)} == {"toy-LightGCN-none", "toy-VBPR-none"}
     assert (tmp_path / "report.html").exists()
 
 
-def test_changed_data_are_not_mixed_into_a_run(tmp_path):
-    config = RunConfig(CONFIG | {"models": CONFIG["models"][1:], "defenses": [{"name": "none"}]})
-    run(config, tmp_path, progress=False)
-    path = tmp_path / "entries" / "VBPR-none-seed0.json"
-    entry = json.loads(path.read_text())
-    entry["provenance"]["data_hash"] = "0"
-    path.write_text(json.dumps(entry))
-    (tmp_path / "entries" / "VBPR-none-seed1.json").unlink()
-    with pytest.raises(ConfigError, match="made from other data"):
-        run(config, tmp_path, progress=False)
+def test_damaged_and_foreign_files_are_told_by_name_and_kept(tmp_path, caplog):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    whole = numbers(tmp_path)
+    torn, swapped, *_ = sorted((tmp_path / "entries").glob("*.json"))
+    torn.write_text(torn.read_text()[:100])
+    swapped.write_text(json.dumps(json.loads(swapped.read_text()) | {"key": "0"}))
+    (tmp_path / "entries" / "notes.json").write_text("[1, 2]")
+    with caplog.at_level(logging.WARNING), pytest.warns(UserWarning, match=r"skipped 'notes\.json'"):
+        run(RunConfig(SMALL), tmp_path, progress=False)
+    for path in (torn, swapped):
+        assert f"{path.name} is kept as {path.name}.damaged and made anew" in caplog.text
+        assert path.with_name(path.name + ".damaged").exists()
+    (tmp_path / "entries" / "notes.json").unlink()
+    assert numbers(tmp_path) == whole
+
+
+def test_a_defense_goes_with_the_models_that_it_names_and_a_model_may_see_less(tmp_path):
+    models = [
+        {"name": "VBPR", "embedding_dim": 4},
+        {"name": "VBPR", "embedding_dim": 4, "label": "VBPR-textual", "modalities": ["textual"]},
+    ]
+    defenses = [{"name": "none"}, {"name": "FeatureNoise", "only": ["VBPR"]}]
+    config = RunConfig(SMALL | {"models": models, "defenses": defenses})
+    entries = {(e["model"], e["defense"]): e for e in run(config, tmp_path, progress=False)}
+    assert set(entries) == {("VBPR", "none"), ("VBPR", "FeatureNoise"), ("VBPR-textual", "none")}
+    less = entries["VBPR-textual", "none"]
+    assert set(less["clean"]["margins"]) == {"id", "textual"}
+    for attack in less["attacks"]:
+        unmoved = attack["metrics"] == less["clean"]["metrics"]
+        assert ("ignored_modality" in attack["flags"]) == (attack["modalities"] == ["visual"])
+        assert unmoved or attack["modalities"] != ["visual"]
+    with pytest.raises(ConfigError, match=r"only: unknown model 'VBRP'; did you mean 'VBPR'"):
+        RunConfig(SMALL | {"defenses": [{"name": "none"}, {"name": "FeatureNoise", "only": ["VBRP"]}]})
+    assert RunConfig(config.describe()).describe() == config.describe()
+
+
+def test_a_suite_is_a_run_on_each_data_set_that_can_be_read(tmp_path, caplog):
+    suite = Suite(
+        {key: value for key, value in SMALL.items() if key not in ("data", "name")}
+        | {
+            "name": "two",
+            "about": {"Tuning": "none"},
+            "data": {"a": SMALL["data"], "b": SMALL["data"] | {"seed": 3}, "c": {"format": "mmrec", "folder": "/none"}},
+            "models": [{"name": "VBPR", "embedding_dim": 4, "on": {"b": {"embedding_dim": 8}}}],
+        }
+    )
+    with pytest.raises(MMGraphError, match="^c: DataError: .*none"):
+        run(suite, tmp_path, progress=False)
+    entries = {entry["dataset"]: entry for entry in report(tmp_path)}
+    assert {name: e["config"]["model"]["embedding_dim"] for name, e in entries.items()} == {"a": 4, "b": 8}
+    assert "c cannot be read" in caplog.text
+    planned = dry_run(suite, tmp_path)
+    assert [(unit.dataset, cells, left) for unit, cells, left in planned] == [("a", 5, []), ("b", 5, [])]
+
+
+def test_what_is_left_is_told_from_what_was_done(tmp_path):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    more = SMALL | {"seeds": [0, 1], "attacks": [*SMALL["attacks"], {"name": "SingleStep", "modalities": ["all"]}]}
+    first, second = dry_run(RunConfig(more), tmp_path)
+    assert (first[0].seed, first[1], first[2]) == (0, 6, [None])
+    assert second[1] == len(second[2]) == 6
+    assert sum(seconds is None for seconds in second[2]) == 1
+    assert all(seconds > 0 for seconds in second[2] if seconds is not None)
 
 
 def test_the_published_settings_train_every_model_and_show_the_numbers_beside(tmp_path):

@@ -5,14 +5,14 @@ from optuna.trial import FixedTrial
 
 from mmgraph_robust import defenses, models
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.experiment.config import GIVEN_TO_FIT, components
+from mmgraph_robust.experiment.config import GIVEN_TO_FIT
 from mmgraph_robust.training import SEARCH_SPACE, fit
 from mmgraph_robust.tuning.space import Parameter, parameters_of
-from mmgraph_robust.utils import Categorical, Float, Int
+from mmgraph_robust.utils import Categorical, Float, Int, room_classes
 
 SPACES = [("fit", fit, SEARCH_SPACE)]
 for room, base in ((models, models.Recommender), (defenses, defenses.Defense)):
-    SPACES += [(name, kind, kind.search_space) for name, kind in components(room, base).items()]
+    SPACES += [(name, kind, kind.search_space) for name, kind in room_classes(room, base).items()]
 
 
 @pytest.mark.parametrize(("name", "target", "space"), SPACES, ids=lambda v: v if isinstance(v, str) else "")

@@ -1,0 +1,73 @@
+"""Who does the work: this process, several on this machine, or those of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import joblib
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from mmgraph_robust.errors import ConfigError, MMGraphError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Calls a function on each of some tasks, in other processes, through joblib.
+
+    Args:
+        jobs: Number of processes on this machine.
+        cluster: Address of a Dask scheduler whose workers do it in their place, e.g. ``tcp://10.0.0.1:8786``. They need
+            the library, and the data and the run folder under the same paths.
+
+    Raises:
+        ConfigError: If the cluster cannot be reached, or Dask is not installed.
+    """
+
+    def __init__(self, jobs: int, cluster: str | None = None) -> None:
+        self.jobs = jobs
+        self._client: AbstractContextManager[Any] = nullcontext() if cluster is None else _connect(cluster)
+        self._backend = "loky" if cluster is None else "dask"
+
+    def __call__(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """The results, in the order in which they are done.
+
+        Args:
+            function: A function of a module.
+            tasks: What it is called on.
+
+        Raises:
+            MMGraphError: If a process dies.
+        """
+        with joblib.parallel_config(backend=self._backend, n_jobs=self.jobs if self._backend == "loky" else -1):
+            done = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
+                joblib.delayed(function)(task) for task in tasks
+            )
+            try:
+                yield from done
+            except BrokenProcessPool as error:
+                raise MMGraphError(
+                    "a process died, perhaps for want of memory; run again to go on, with fewer --jobs"
+                ) from error
+
+    def __enter__(self) -> Workers:
+        self._client.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.__exit__(*error)  # type: ignore[arg-type]
+
+
+def _connect(address: str) -> AbstractContextManager[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError("a cluster needs Dask: pip install 'mmgraph_robust[cluster]'") from error
+    try:
+        client: AbstractContextManager[Any] = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler answers at '{address}': {error}") from error
+    return client

@@ -1,0 +1,47 @@
+import subprocess
+import sys
+import threading
+
+from mmgraph_robust.utils import claim
+
+HOLD = """
+import sys, time
+from mmgraph_robust.utils import claim
+with claim(sys.argv[1]) as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_belongs_to_one_and_dies_with_its_process(tmp_path):
+    path = tmp_path / "a" / "x.lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline().strip() == "True"
+    with claim(path) as mine:
+        assert not mine
+    assert path.exists()
+    holder.kill()
+    holder.communicate()
+    with claim(path) as mine:
+        assert mine
+    assert not path.exists()
+
+
+def test_of_many_that_ask_again_and_again_never_two_have_it(tmp_path):
+    path, inside, most = tmp_path / "x.lock", [], []
+
+    def work():
+        for _ in range(200):
+            with claim(path) as mine:
+                if mine:
+                    inside.append(1)
+                    most.append(len(inside))
+                    inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most
+    assert max(most) == 1
