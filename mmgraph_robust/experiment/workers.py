@@ -14,6 +14,8 @@ from mmgraph_robust.errors import ConfigError, MMGraphError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+_CONNECT_S = 10
+
 
 class Workers:
     """Calls a function on each of some tasks, in other processes, through joblib.
@@ -67,7 +69,7 @@ def _connect(address: str) -> AbstractContextManager[Any]:
     except ImportError as error:
         raise ConfigError("a cluster needs Dask: pip install 'mmgraph_robust[cluster]'") from error
     try:
-        client: AbstractContextManager[Any] = Client(address, timeout=10)
+        client: AbstractContextManager[Any] = Client(address, timeout=_CONNECT_S)
     except (OSError, ValueError) as error:
         raise ConfigError(f"no Dask scheduler answers at '{address}': {error}") from error
     return client

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -5,6 +10,7 @@ from typer.testing import CliRunner
 import mmgraph_robust as mr
 from mmgraph_robust.cli.main import app
 
+ROOT = Path(__file__).resolve().parents[2]
 FAST = ["-s", "training.max_epochs=2", "-s", "model.embedding_dim=4"]
 
 
@@ -127,3 +133,53 @@ def test_tune_show_and_test(tmp_path):
     changed = call("tune", config, "--out", out, "--set", "training.max_epochs=2")
     assert changed.exit_code == 2
     assert "run.training.max_epochs: 1 there, 2 here" in changed.output
+
+
+MY_MODEL = '''
+from mmgraph_robust.models import Embeddings, VBPR
+
+
+class MyModel(VBPR):
+    """VBPR that listens to features twice as much."""
+
+    def forward(self, features, graph):
+        found = super().forward(features, graph)
+        return Embeddings(found.user, {c: x if c == "id" else 2 * x for c, x in found.item.items()})
+'''
+
+
+def test_a_model_of_a_package_joins_a_suite_by_a_line(tmp_path):
+    """Ten lines outside the library, and the entry point that pip would write."""
+    package, suite, out = tmp_path / "package", tmp_path / "mine.toml", tmp_path / "out"
+    info = package / "my_package-1.dist-info"
+    info.mkdir(parents=True)
+    (package / "my_package.py").write_text(MY_MODEL)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[mmgraph_robust.models]\nMyModel = my_package:MyModel\n")
+    suite.write_text(
+        'name = "mine"\n[data.shop]\nformat = "synthetic"\nnum_users = 60\nnum_items = 40\n[training]\nmax_epochs = 1\n'
+        '[[models]]\nname = "VBPR"\n[[models]]\nname = "MyModel"\n[[attacks]]\nname = "PGD"\nsteps = 2\n'
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(package), str(ROOT)])}
+    command = [sys.executable, "-c", "from mmgraph_robust.cli.main import app; app()", "bench", str(suite), "-o", out]
+    for jobs, more in (("1", ["--dry-run"]), ("2", [])):
+        done = subprocess.run([*command, "--jobs", jobs, *more], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "MyModel" in done.stdout
+        assert out.exists() == (not more)
+    assert (
+        "mine: 8 cells, 8 to do"
+        in subprocess.run(
+            [*command, "--dry-run", "--set", "training.max_epochs=2"], env=environment, capture_output=True, text=True
+        ).stdout
+    )
+    assert "MyModel" in (out / "report.html").read_text()
+    assert "MyModel" in (out / "table.md").read_text()
+
+
+def test_a_suite_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("bench", "smoke")
+    assert done.exit_code == 2
+    assert "unknown suite 'smoke'" in done.output
+    assert not list(tmp_path.iterdir())

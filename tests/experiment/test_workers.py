@@ -38,8 +38,9 @@ def test_a_cluster_gives_the_numbers_of_one_process(tmp_path):
     assert numbers(tmp_path / "one") == numbers(tmp_path / "cluster")
 
 
-def test_a_cluster_that_is_not_there_is_told(tmp_path):
+def test_a_cluster_that_is_not_there_is_told(monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr("mmgraph_robust.experiment.workers._CONNECT_S", 1)
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:1'"):
         Workers(1, "tcp://127.0.0.1:1")
     with pytest.raises(ConfigError, match="no Dask scheduler answers at 'nonsense://'"):

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.experiment import Suite, read_suite
+from mmgraph_robust.experiment.run import make_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOP = {"format": "synthetic", "num_users": 60, "num_items": 40}
+TWO = {
+    "name": "two", "seeds": [0, 1], "data": {"a": SHOP, "b": SHOP | {"seed": 3}},
+    "training": {"max_epochs": 2},
+    "models": [
+        {"name": "VBPR", "training": {"batch_size": 64}, "on": {"b": {"reg": 2.0, "training": {"patience": 3}}}}
+    ],
+    "defenses": [{"name": "none"}, {"name": "FeatureNoise", "on": {"a": {"sigma": 0.5}}}],
+    "attacks": [{"name": "Noise", "modalities": ["all"]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "suites").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_suite_is_sound_and_says_how_it_was_tuned(path):
+    suite = read_suite(path)
+    assert suite.name == path.stem
+    assert {"Tuning"} <= set(suite.about)
+    assert all(config.defenses[0].name == "none" for config in suite.runs.values())
+
+
+def test_what_differs_on_a_data_set():
+    a, b = Suite(TWO).runs.values()
+    assert (a.models[0].arguments["reg"], b.models[0].arguments["reg"]) != (2.0, 2.0)
+    assert b.models[0].arguments["reg"] == 2.0
+    assert (a.models[0].training, b.models[0].training) == ({"batch_size": 64}, {"batch_size": 64, "patience": 3})
+    assert a.defenses[1].arguments["sigma"] == 0.5 != b.defenses[1].arguments["sigma"]
+    assert (a.name, b.name) == ("a", "b")
+
+
+def test_cells_are_named_by_what_makes_them():
+    plan = make_plan(Suite(TWO))
+    assert len(plan.units) == 8
+    assert len(plan.keys) == 16
+    assert all(unit.defense.name == "none" for unit in plan.units[:4])
+    again = make_plan(Suite(TWO | {"name": "other", "about": {"Tuning": "none"}}))
+    assert again.keys == plan.keys
+    more = make_plan(Suite(TWO | {"seeds": [0, 1, 2], "attacks": [*TWO["attacks"], {"name": "PGD"}]}))
+    assert more.keys > plan.keys
+    longer = make_plan(Suite(TWO | {"training": {"max_epochs": 3}}))
+    assert not longer.keys & plan.keys
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {}}, "data"),
+        ({"moddels": []}, "did you mean 'models'"),
+        ({"models": [{"name": "VBPR", "on": {"c": {}}}]}, "models.VBPR.on: unknown data set 'c'"),
+        ({"models": [{"name": "VBPR", "on": {"a": 3}}]}, "expects a table for each data set"),
+        ({"models": [{"name": "VBPR", "on": {"b": {"rge": 1.0}}}]}, "on b: models.VBPR: unknown key 'rge'"),
+    ],
+)
+def test_what_does_not_fit_is_told(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Suite(TWO | change)
+
+
+def test_a_suite_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert read_suite("smoke", ["seeds=[7]"]).runs["shop"].seeds == [7]
+    with pytest.raises(ConfigError, match=r"unknown suite 'smok'; did you mean 'smoke'.*path of a \.toml file"):
+        read_suite("smok")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="known: none"):
+        read_suite("smoke")
