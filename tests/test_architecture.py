@@ -60,11 +60,11 @@ def test_no_code_from_files_and_no_asserts(path):
         assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise an error of errors.py"
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            assert not {"pickle", "dill", "joblib"} & set(names)
+            assert not {"pickle", "dill"} & set(names)
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            assert called not in ("eval", "exec")
+            assert called not in ("eval", "exec", "joblib.load", "joblib.dump")
             assert keywords.get("allow_pickle", "False") == "False"
             if called == "torch.load":
                 assert keywords.get("weights_only") == "True"

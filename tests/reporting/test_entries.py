@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmgraph_robust.errors import CheckpointError
-from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries
+from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries, read_files
 from mmgraph_robust.utils import write_json
 
 VISUAL = ("PGD", "visual", 0.05)
@@ -98,3 +98,12 @@ def test_an_attack_on_another_training_is_not_mixed_in(tmp_path, entry):
     text = [str(warning.message) for warning in caught]
     assert "'b.json': is of another training than 'a.json'" in text[0]
     assert "'c.json': repeats the key" in text[1]
+
+
+def test_files_are_read_one_by_one(tmp_path, entry):
+    write_json(tmp_path / "b.json", entry(schema=2, key="t", trained="t"))
+    write_json(tmp_path / "a.json", attacked(entry, "PGD", 0.1, "iterated", "a"))
+    (tmp_path / "torn.json").write_text("{")
+    with pytest.warns(ReportWarning, match=r"torn\.json"):
+        found = read_files(tmp_path)
+    assert [(name, e["key"], len(e["attacks"])) for name, e in found] == [("a.json", "a", 1), ("b.json", "t", 0)]
