@@ -6,7 +6,7 @@ import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Noise, Promote, ThreatModel, Universal, pick_items
 from mmgraph_robust.attacks.suite import SUITES
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.evaluation import find_sensitive, graph_policies, robustness
+from mmgraph_robust.evaluation import RobustnessEvaluator, find_sensitive, graph_policies, robustness
 from mmgraph_robust.testing import weak_model
 from mmgraph_robust.utils import unpack
 
@@ -126,3 +126,28 @@ def test_values_per_user_are_kept_where_asked(shop):
         assert values.mean() == pytest.approx(part["metrics"]["recall@20"], abs=1e-6)
     with pytest.raises(ConfigError, match="recall@30"):
         robustness(model, shop, [], per_user=["recall@30"], progress=False)
+
+
+def test_one_attack_after_another_gives_what_all_at_once_give(shop, trained):
+    runs = [(PGD(2), ThreatModel(["visual"], b)) for b in (0.05, 0.1)] + [(Noise(), ThreatModel(["visual"]))]
+    evaluator = RobustnessEvaluator(trained, shop)
+    whole = robustness(trained, shop, runs, progress=False)
+    assert evaluator.clean == whole["clean"]
+    for (attack, threat), entry in zip(runs, whole["attacks"], strict=True):
+        alone = evaluator(attack, threat)
+        assert {**alone, "seconds": 0, "flags": 0} == {**entry, "seconds": 0, "flags": 0}
+        assert set(alone["flags"]) <= set(entry["flags"])
+
+
+def test_of_a_threat_those_modalities_are_attacked_that_a_model_reads(shop):
+    model = mr.models.VBPR.from_data(shop, modalities=["visual"], embedding_dim=4)
+    evaluator = RobustnessEvaluator(model, shop)
+    both = evaluator(PGD(2), ThreatModel(["visual", "textual"]))
+    alone = evaluator(PGD(2), ThreatModel(["visual"]))
+    assert both["metrics"] == alone["metrics"]
+    assert both["modalities"] == ["visual", "textual"]
+    other = evaluator(PGD(2), ThreatModel(["textual"]))
+    assert other["metrics"] == evaluator.clean["metrics"]
+    assert "is not shown textual" in other["flags"]["ignored_modality"]
+    with pytest.raises(ConfigError, match="did you mean 'visual'"):
+        evaluator(PGD(2), ThreatModel(["visaul"]))
