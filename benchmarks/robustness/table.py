@@ -198,8 +198,8 @@ def page(folder: Path) -> str:
         "upper bound); the item graph is rebuilt from his features unless it says frozen. *suite*: "
         '`suite("standard")`, the part with the lowest mean; *each user\'s worst*: the mean over users of the worst '
         "that any part did to each; *by one step*: the share of the suite's loss that the single step finds. Made by "
-        "`mmgraph bench full` with `--set seeds=[0]` and `--set 'defenses=[{name=\"none\"}]'`, the entries of each data "
-        "set copied here, and `python -m benchmarks.robustness.table`.",
+        "`mmgraph bench full` with `--set seeds=[0]` and `--set 'defenses=[{name=\"none\"}]'`, the entries of each "
+        "data set copied here, and `python -m benchmarks.robustness.table`.",
     ]
     for own in sorted(path for path in folder.iterdir() if path.is_dir()):
         entries = sorted(read_entries(own), key=lambda e: -e["clean"]["metrics"][METRIC])

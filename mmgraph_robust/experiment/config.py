@@ -133,11 +133,6 @@ class RunConfig:
                 f"defenses.{auto[0]}: sensitive = 'auto' looks at the undefended model: add a defense named 'none'"
             )
 
-    @property
-    def undefended(self) -> Component:
-        """The defense named ``"none"``."""
-        return next(d for d in self.defenses if d.name == "none")
-
     def build_data(self) -> HeteroData:
         """Reads or makes the data set, and sees that everything fits it: before hours of training, not after.
 

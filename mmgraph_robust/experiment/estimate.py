@@ -50,8 +50,10 @@ class Estimate:
 
     def _add(self, entry: Entry, kind: str, seconds: float) -> None:
         dataset, model = entry["dataset"], entry["model"]
-        for key in ((dataset, model, kind), (dataset, None, kind)):
-            self._seconds.setdefault(key, []).append(seconds)
+        self._seconds.setdefault((dataset, model, kind), []).append(seconds)
+        # What cannot be attacked takes no time, and says nothing of the others.
+        if entry["feature_path"] != "none":
+            self._seconds.setdefault((dataset, None, kind), []).append(seconds)
         if "size" in entry:
             self._seconds.setdefault((None, model, kind), []).append(seconds / entry["size"]["train_interactions"])
 

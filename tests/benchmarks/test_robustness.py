@@ -8,8 +8,7 @@ import pytest
 import mmgraph_robust as mr
 from benchmarks.robustness import cost, table
 from mmgraph_robust.attacks import PGD, Noise, Suite
-from mmgraph_robust.experiment import RunConfig
-from mmgraph_robust.experiment.cell import Cell, RunFolder, run_cell
+from mmgraph_robust.experiment import RunConfig, run
 from mmgraph_robust.utils import write_json
 
 CONFIG = {
@@ -42,9 +41,7 @@ def two_attacks(problem, surrogates):
 def entries(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SUITES, "standard", two_attacks)
-        config, folder = RunConfig(CONFIG), RunFolder(tmp_path_factory.mktemp("run"))
-        data, cells = config.build_data(), [Cell(model, config.undefended, 0) for model in config.models]
-        return [run_cell(config, cell, folder, data, "cpu", progress=False) for cell in cells]
+        return run(RunConfig(CONFIG), tmp_path_factory.mktemp("run"), progress=False)
 
 
 def rows(text):
