@@ -1,6 +1,7 @@
 """Reporting: result entries turned into tables, statistics, pictures and one page."""
 
 from mmgraph_robust.reporting.cells import Table
+from mmgraph_robust.reporting.compare import ResultComparison, compare
 from mmgraph_robust.reporting.comparisons import comparison_table, comparisons
 from mmgraph_robust.reporting.entries import ReportWarning, check_entry, read_entries
 from mmgraph_robust.reporting.findings import sentences
@@ -13,6 +14,7 @@ from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot
 from mmgraph_robust.reporting.published import published_table
 from mmgraph_robust.reporting.ranks import rank_table
 from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.sources import read_source
 from mmgraph_robust.reporting.statistics import PairedTest, holm, mean_interval, paired_bootstrap
 from mmgraph_robust.reporting.summary import Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import full, headline, sensitive_table, training_table
@@ -22,11 +24,13 @@ __all__ = [
     "Comparison",
     "PairedTest",
     "ReportWarning",
+    "ResultComparison",
     "Row",
     "Setting",
     "Table",
     "check_entry",
     "choose_settings",
+    "compare",
     "comparison_table",
     "comparisons",
     "full",
@@ -43,6 +47,7 @@ __all__ = [
     "published_table",
     "rank_table",
     "read_entries",
+    "read_source",
     "save_figures",
     "sensitive_table",
     "sentences",
