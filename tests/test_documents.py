@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import mmgraph_robust as mr
 
 ROOT = Path(__file__).resolve().parents[1]
+HITS = torch.linspace(0, 1, 500)
 
 
 def code(path):
@@ -60,6 +62,35 @@ def test_which_defense(capsys):
     printed = capsys.readouterr().out
     before, after = (float(value) for value in re.findall(r"'recall@20': ([\d.]+)", printed)[:2])
     assert before >= after
+
+
+def made_up(defense, clean):
+    """A result entry of the smallest kind."""
+    measured = {"metrics": {"recall@20": clean}, "margins": {}, "per_user": {"recall@20": mr.utils.pack(clean > HITS)}}
+    training = {"epochs": 1, "best_epoch": 0, "seconds": 1.0, "best": None, "monitor": None, "history": []}
+    return {
+        "schema": 1, "dataset": "shop", "model": "VBPR", "defense": defense, "seed": 0, "config": {},
+        "provenance": {"data_hash": "d"}, "training": training, "clean": measured, "attacks": [], "sensitive": None,
+        "feature_path": "direct",
+    }  # fmt: skip
+
+
+def test_statistics(tmp_path, monkeypatch, capsys):
+    by_hand, from_results = code("docs/statistics.md")
+    exec(by_hand, {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("BPRMF (")
+    difference, low, high = (float(number) for number in printed.splitlines()[-1].split()[:3])
+    assert low <= difference <= high
+    for run, clean in (("before", 0.2), ("after", 0.4)):
+        for defense, gain in (("none", 0.0), ("APR", 0.3)):
+            mr.utils.write_json(tmp_path / "runs" / run / "entries" / f"{defense}.json", made_up(defense, clean + gain))
+    monkeypatch.chdir(tmp_path)
+    exec(from_results, {})
+    printed = capsys.readouterr().out
+    assert "\N{BLACK UP-POINTING TRIANGLE}" in printed
+    assert "\\bottomrule" in printed
+    assert "B is better in VBPR with defense none on shop, clean (+0.2000)" in printed
 
 
 @pytest.mark.parametrize("name", sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]))

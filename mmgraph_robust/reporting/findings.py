@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import NO_DEFENSE, NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings
-from mmgraph_robust.reporting.tables import metric_label
 
 
 def sentences(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from mmgraph_robust.reporting.cells import Cell, Column, Table, metric_label, number_cell, text_cell
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import labelled_attacks
 from mmgraph_robust.reporting.summary import defense_order
-from mmgraph_robust.reporting.tables import Column, Table, metric_label
 
 _GOALS = {"Hide": "hide", "Promote": "promote"}
 
@@ -36,11 +36,10 @@ def goal_table(entries: Sequence[Entry]) -> Table:
     cells = []
     for key, pairs in found.items():
         numbers = [_cell([pair[side] for pair in pairs]) for side in (0, 1)]
-        cells.append([*((text, None, None) for text in key), (str(len(pairs)), float(len(pairs)), None), *numbers])
+        cells.append([*map(text_cell, key), number_cell(len(pairs), digits=0), *numbers])
     note = "Exposure@K is the share of the target items that stands among the first K of a user, averaged over users."
     return Table.from_cells("Promotion and hiding of items", columns, cells, [note] if cells else [])
 
 
-def _cell(values: Sequence[float]) -> tuple[str, float, float | None]:
-    mean, spread = fmean(values), stdev(values) if len(values) > 1 else None
-    return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}", mean, spread
+def _cell(values: Sequence[float]) -> Cell:
+    return number_cell(fmean(values), stdev(values) if len(values) > 1 else None)

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import (
@@ -22,7 +23,6 @@ from mmgraph_robust.reporting.summary import (
     strongest,
     summarize,
 )
-from mmgraph_robust.reporting.tables import metric_label
 from mmgraph_robust.utils import atomic_write
 
 # Okabe and Ito's palette, told apart by the colour-blind too; its yellow is too pale for lines on white.

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from mmgraph_robust.reporting.cells import MISSING, Column, Table, change_cell, metric_label, number_cell, text_cell
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.tables import MISSING, Column, Table, format_change, metric_label
 
 
 def published_table(entries: Sequence[Entry], published: Mapping[str, Any]) -> Table:
@@ -26,17 +26,15 @@ def published_table(entries: Sequence[Entry], published: Mapping[str, Any]) -> T
         own = [e["clean"]["metrics"] for e in entries if e["model"] == model and e["defense"] == "none"]
         for metric, value in values.items():
             found = [metrics[metric] for metrics in own if metric in metrics]
-            name = [(model, None, None), (metric_label(metric), None, None), (f"{value:.4f}", float(value), None)]
+            name = [text_cell(model), text_cell(metric_label(metric)), number_cell(float(value))]
             if not found:
-                cells.append([*name, *[(MISSING, None, None)] * 4])
+                cells.append([*name, *[text_cell(MISSING)] * 4])
                 continue
             mean, spread = fmean(found), stdev(found) if len(found) > 1 else None
             change = 100 * (mean - value) / value
-            text = f"{mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
             verdict = "yes" if abs(change) <= 100 * tolerance else "above" if change > 0 else "below"
-            seeds = (str(len(found)), float(len(found)), None)
-            difference = (format_change(change), change, None)
-            cells.append([*name, (text, mean, spread), difference, seeds, (verdict, None, None)])
+            seeds = number_cell(len(found), digits=0)
+            cells.append([*name, number_cell(mean, spread), change_cell(change), seeds, text_cell(verdict)])
     notes = [
         f"Published: {published['source']}",
         f"Tolerance: {100 * tolerance:g} %, what papers differ by among themselves for the same model.",

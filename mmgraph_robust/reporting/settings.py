@@ -71,14 +71,14 @@ def labelled_attacks(attacks: Sequence[dict[str, Any]]) -> list[tuple[Setting, d
     """
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for attack in attacks:
-        kinds.setdefault(attack["attack"], []).append(_arguments(attack))
+        kinds.setdefault(attack["attack"], []).append(arguments_of(attack))
     varying = {
         name: sorted({key for one in kind for key in one if any(other.get(key) != one[key] for other in kind)})
         for name, kind in kinds.items()
     }
     result = []
     for attack in attacks:
-        arguments = _arguments(attack)
+        arguments = arguments_of(attack)
         variant = ", ".join(f"{key}={arguments.get(key)}" for key in varying[attack["attack"]])
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
         # Which modality is named first says nothing, and must not make two rows of one.
@@ -87,7 +87,8 @@ def labelled_attacks(attacks: Sequence[dict[str, Any]]) -> list[tuple[Setting, d
     return result
 
 
-def _arguments(attack: dict[str, Any]) -> dict[str, Any]:
+def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """What an attack was run with, and what its threat model says besides the setting."""
     keys = ("relative", "labels", "items", "graph", "goal", "box", "knowledge", "queries")
     threat = {key: attack[key] for key in keys if key in attack}
     for key in ("items", "goal"):

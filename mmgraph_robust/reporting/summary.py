@@ -92,13 +92,11 @@ def defense_order(name: str) -> tuple[bool, str]:
     return name != NO_DEFENSE, name
 
 
-def summarize(entries: Sequence[Entry]) -> list[Row]:
-    """Means and sample standard deviations over the seeds of each data set, model, defense and setting.
-
-    The decline is taken within each seed before it is averaged, so that a seed's luck cancels.
+def by_line(entries: Sequence[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
+    """The entries of each data set, model and defense, one for each seed.
 
     Args:
-        entries: Result entries, each data set, model, defense and seed once.
+        entries: Result entries.
 
     Raises:
         CheckpointError: If an entry is incomplete, occurs twice, contradicts another seed's ``feature_path``, or comes
@@ -117,10 +115,25 @@ def summarize(entries: Sequence[Entry]) -> list[Row]:
             raise CheckpointError(f"two result entries for {identity}: one seed must not count twice; remove one")
         seen.add(identity)
         groups.setdefault(identity[:3], []).append(entry)
-    rows = []
     for line, group in groups.items():
         if len({e["feature_path"] for e in group}) > 1:
             raise CheckpointError(f"the seeds of {line} have different values of 'feature_path'")
+    return groups
+
+
+def summarize(entries: Sequence[Entry]) -> list[Row]:
+    """Means and sample standard deviations over the seeds of each data set, model, defense and setting.
+
+    The decline is taken within each seed before it is averaged, so that a seed's luck cancels.
+
+    Args:
+        entries: Result entries, each data set, model, defense and seed once.
+
+    Raises:
+        CheckpointError: See :func:`by_line`.
+    """
+    rows = []
+    for line, group in by_line(entries).items():
         rows.append(_row(line, None, [(e["clean"], e["clean"]) for e in group], group[0]["feature_path"]))
         runs: dict[Setting, list[tuple[Entry, Entry]]] = {}
         for entry in group:

@@ -1,139 +1,68 @@
-"""Tables of results, and their forms as Markdown, CSV and HTML."""
+"""Tables of results."""
 
 from __future__ import annotations
 
-import csv
-import html
-import io
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import Literal
+from typing import Protocol
 
 from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.reporting.cells import (
+    DOUBTFUL,
+    MISSING,
+    NOT_APPLICABLE,
+    Cell,
+    Column,
+    change_cell,
+    format_change,
+    marked,
+    number_cell,
+    text_cell,
+)
+from mmgraph_robust.reporting.cells import Table as Table
+from mmgraph_robust.reporting.cells import metric_label as metric_label
 from mmgraph_robust.reporting.entries import Entry, best_validation
+from mmgraph_robust.reporting.forms import to_html as to_html
 from mmgraph_robust.reporting.settings import Setting, format_budget
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
 
-MISSING = "\N{EN DASH}"
-NOT_APPLICABLE = "n/a"
-DOUBTFUL = "\N{DAGGER}"
-Cell = tuple[str, "float | None", "float | None"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """Heading of a column.
-
-    Args:
-        label: What the column holds.
-        group: What it has in common with its neighbours, shown above them.
-        kind: ``"text"``, ``"value"`` (a number) or ``"change"`` (per cent, negative for a loss).
-    """
-
-    label: str
-    group: str = ""
-    kind: Literal["text", "value", "change"] = "text"
-
-    @property
-    def name(self) -> str:
-        """Group and label in one line."""
-        return f"{self.group}: {self.label}" if self.group else self.label
-
-
-@dataclass(frozen=True)
-class Table:
-    """What every form of a table is made from.
-
-    Args:
-        title: What the table shows.
-        columns: Its headings.
-        rows: The cells as people read them.
-        values: The cells' numbers, `None` for text and for what is missing.
-        deviations: The numbers' standard deviations over seeds, `None` where unknown.
-        notes: Sentences to be read with the table.
-
-    Raises:
-        ConfigError: If a row has not as many cells as there are columns.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    values: tuple[tuple[float | None, ...], ...]
-    deviations: tuple[tuple[float | None, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len({len(self.rows), len(self.values), len(self.deviations)}) > 1:
-            raise ConfigError("a table expects as many rows of numbers as of text")
-        for row in (*self.rows, *self.values, *self.deviations):
-            if len(row) != len(self.columns):
-                raise ConfigError(f"a table of {len(self.columns)} columns expects as many cells (got {len(row)})")
-
-    @classmethod
-    def from_cells(
-        cls, title: str, columns: Sequence[Column], cells: Sequence[Sequence[Cell]], notes: Sequence[str] = ()
-    ) -> Table:
-        """A table from rows of (text, number, standard deviation)."""
-        texts = tuple(tuple(cell[0] for cell in row) for row in cells)
-        values = tuple(tuple(cell[1] for cell in row) for row in cells)
-        deviations = tuple(tuple(cell[2] for cell in row) for row in cells)
-        return cls(title, tuple(columns), texts, values, deviations, tuple(notes))
-
-
-# --- cells ------------------------------------------------------------------------------------------------------------
-
-
-def metric_label(metric: str) -> str:
-    """The name of a metric as papers print it: ``ndcg@20`` becomes ``NDCG@20``."""
-    name, at, k = metric.partition("@")
-    special = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hit_rate": "Hit rate", "auc": "AUC"}
-    return special.get(name, name.replace("_", " ").capitalize()) + at + k
-
-
-def format_change(value: float, std: float | None = None) -> str:
-    """A change in per cent with its sign, and its spread where that is known."""
-    number = f"{value:+.1f}"
-    # A change that rounds to nothing has no direction.
-    number = "0.0" if number in ("+0.0", "-0.0") else number.replace("-", "\N{MINUS SIGN}")
-    return f"{number} %" if std is None else f"{number} ± {std:.1f} %"
-
-
-def _text(text: str) -> Cell:
-    return text, None, None
-
-
-def _number(value: float | None, std: float | None = None, digits: int = 4) -> Cell:
-    if value is None:
-        return MISSING, None, None
-    text = f"{value:.{digits}f}" if std is None else f"{value:.{digits}f} ± {std:.{digits}f}"
-    return text, value, std
-
-
-def _change(value: float | None, std: float | None = None) -> Cell:
-    return (MISSING, None, None) if value is None else (format_change(value, std), value, std)
+# --- what tables share ------------------------------------------------------------------------------------------------
 
 
 def _value_cell(row: Row | None, metric: str) -> Cell:
-    return _number(None) if row is None else _marked(row, _number(row.mean.get(metric), row.std.get(metric)))
+    return number_cell(None) if row is None else _doubted(row, number_cell(row.mean.get(metric), row.std.get(metric)))
 
 
 def _change_cell(row: Row | None, metric: str) -> Cell:
-    return _change(None) if row is None else _marked(row, _change(row.decline.get(metric), row.decline_std.get(metric)))
+    if row is None:
+        return change_cell(None)
+    return _doubted(row, change_cell(row.decline.get(metric), row.decline_std.get(metric)))
 
 
-def _marked(row: Row, cell: Cell) -> Cell:
-    return (f"{cell[0]} {DOUBTFUL}", *cell[1:]) if row.doubts else cell
+def _doubted(row: Row, cell: Cell) -> Cell:
+    return marked(cell, DOUBTFUL if row.doubts else "")
 
 
-def doubt_notes(rows: Sequence[Row]) -> list[str]:
+class Doubtful(Protocol):
+    """What may carry flags."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def defense(self) -> str: ...
+    @property
+    def setting(self) -> Setting | None: ...
+    @property
+    def doubts(self) -> Mapping[str, str]: ...
+
+
+def doubt_notes(rows: Sequence[Doubtful]) -> list[str]:
     """Why marked numbers are not to be trusted: one note per model, defense and flag, with the attacks that raised it.
 
     Args:
-        rows: Summarised results.
+        rows: Summarised results, or comparisons of them.
     """
     found: dict[tuple[str, str, str], tuple[str, list[str]]] = {}
     for row in rows:
@@ -176,8 +105,21 @@ def headline(
         DataError: If there are no rows.
     """
     rows = as_rows(results)
+    settings, notes = pick_settings(rows, metric, settings, max_settings)
+    seeds = {row.seeds for row in rows if row.attack is None}
+    return board(rows, metric, settings, _value_cell, _change_cell, [*notes, *_seed_notes(seeds)])
+
+
+def pick_settings(
+    rows: Sequence[Row], metric: str, settings: Sequence[Setting] | None, max_settings: int
+) -> tuple[list[Setting], list[str]]:
+    """The settings that a table shows, and what is to be said about the others; see :func:`headline`."""
     check_metric(rows, metric)
     known = sorted({row.setting for row in rows if row.setting is not None}, key=lambda setting: setting.order)
+    for setting in settings or ():
+        if setting not in known:
+            listed = "; ".join(s.label for s in known) or "none"
+            raise ConfigError(f"no result for '{setting.label}' (known: {listed})")
     notes = []
     if settings is None:
         settings = known if len(known) <= max_settings else choose_settings(rows, metric)
@@ -187,41 +129,65 @@ def headline(
                 f"{len(known) - len(settings)} further settings are in the full results."
             )
             notes += _stronger_elsewhere(rows, settings, metric)
-    else:
-        for setting in settings:
-            if setting not in known:
-                listed = "; ".join(s.label for s in known) or "none"
-                raise ConfigError(f"no result for '{setting.label}' (known: {listed})")
+    # What all columns share is said once.
+    if _of_one_threat(settings):
+        notes.append(f"Budgets are {settings[0].threat}, relative to the size of the features.")
+    return list(settings), notes
+
+
+def _of_one_threat(settings: Sequence[Setting]) -> bool:
+    return len({setting.threat for setting in settings}) == 1
+
+
+def board(
+    rows: Sequence[Row],
+    metric: str,
+    settings: Sequence[Setting],
+    value: Callable[[Row | None, str], Cell],
+    change: Callable[[Row | None, str], Cell],
+    notes: Sequence[str],
+    seeds_column: bool = False,
+) -> Table:
+    """A line per data set, model and defense: its metric clean and in each setting, and what it changes by there.
+
+    Args:
+        rows: Summarised results.
+        metric: The metric.
+        settings: The settings.
+        value: Makes the cell of the metric of a row.
+        change: Makes the cell of the row's decline.
+        notes: What is to be said first.
+        seeds_column: Whether the number of seeds is shown.
+    """
     label = metric_label(metric)
     datasets = sorted({row.dataset for row in rows})
     columns = [Column("Data set")] if len(datasets) > 1 else []
-    columns += [Column("Model"), Column("Defense"), Column(label, "Clean", "value")]
-    # What all columns share is said once, below.
-    threats = {setting.threat for setting in settings}
-    if len(threats) == 1:
-        notes.append(f"Budgets are {threats.pop()}, relative to the size of the features.")
+    columns += [Column("Model"), Column("Defense")]
+    columns += [Column("Seeds", kind="value")] if seeds_column else []
+    columns.append(Column(label, "Clean", "value"))
     for setting in settings:
-        name = setting.label if threats else setting.short
+        name = setting.short if _of_one_threat(settings) else setting.label
         columns += [Column(label, name, "value"), Column("change", name, "change")]
-    cells, seeds, partial = [], set(), []
+    cells, partial = [], []
     for clean, attacked in _lines(rows):
-        line = [_text(clean.dataset)] if len(datasets) > 1 else []
-        line += [_text(_model(clean.model, clean.feature_path)), _text(clean.defense), _value_cell(clean, metric)]
-        seeds.add(clean.seeds)
+        line = [text_cell(clean.dataset)] if len(datasets) > 1 else []
+        line += [text_cell(_model(clean.model, clean.feature_path)), text_cell(clean.defense)]
+        line += [number_cell(clean.seeds, digits=0)] if seeds_column else []
+        line.append(value(clean, metric))
         for setting in settings:
             row = attacked.get(setting)
             if clean.feature_path == "none":
-                line += [_text(NOT_APPLICABLE)] * 2
+                line += [text_cell(NOT_APPLICABLE)] * 2
                 continue
-            line += [_value_cell(row, metric), _change_cell(row, metric)]
+            line += [value(row, metric), change(row, metric)]
             if row is not None and row.seeds < clean.seeds:
                 where = f"{clean.model} with defense {clean.defense}"
                 partial.append(f"{setting.label} ran on {row.seeds} of {clean.seeds} seeds of {where}.")
         cells.append(line)
     shown = [row for _, attacked in _lines(rows) for setting, row in attacked.items() if setting in settings]
-    notes += [*_seed_notes(seeds), *partial, *_path_notes(rows), *doubt_notes(shown)]
+    said = [*notes, *partial, *_path_notes(rows), *doubt_notes(shown)]
     title = f"{', '.join(datasets)}: {label} on clean and on attacked features"
-    return Table.from_cells(title, columns, cells, notes)
+    return Table.from_cells(title, columns, cells, said)
 
 
 def _lines(rows: Sequence[Row]) -> list[tuple[Row, dict[Setting, Row]]]:
@@ -303,12 +269,12 @@ def full(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") ->
         clean = row.attack is None
         texts = [*row.line, row.attack or "clean", "+".join(row.modalities) or MISSING]
         texts += [MISSING if clean else format_budget(row.budget), row.scope or MISSING, row.norm or MISSING]
-        line = [*(_text(text) for text in (*texts, row.feature_path)), _number(row.seeds, digits=0)]
+        line = [*(text_cell(text) for text in (*texts, row.feature_path)), number_cell(row.seeds, digits=0)]
         for metric in metrics:
             line.append(_value_cell(row, metric))
             # An unchanged score of a model that reads no features is no achievement to be shown.
             immune = row.feature_path == "none" and not clean
-            line.append(_text(NOT_APPLICABLE) if immune else _change_cell(row, metric))
+            line.append(text_cell(NOT_APPLICABLE) if immune else _change_cell(row, metric))
         cells.append(line)
     return Table.from_cells("All results", columns, cells, [*_path_notes(rows), *doubt_notes(rows)])
 
@@ -323,7 +289,8 @@ def sensitive_table(entries: Sequence[Entry]) -> Table:
     cells, notes = [], []
     for line, group in _grouped(entries):
         if group[0]["feature_path"] == "none":
-            cells.append([_text(line[0]), _text(_model(line[1], "none")), _text(line[2]), *[_text(NOT_APPLICABLE)] * 2])
+            name = _model(line[1], "none")
+            cells.append([*map(text_cell, (line[0], name, line[2], NOT_APPLICABLE, NOT_APPLICABLE))])
             continue
         found = [entry.get("sensitive") or {} for entry in group]
         votes = {
@@ -332,7 +299,7 @@ def sensitive_table(entries: Sequence[Entry]) -> Table:
         }
         if not any(votes.values()):
             continue
-        cells.append([*map(_text, line), *(_text(_votes(votes[key], len(group))) for key in votes)])
+        cells.append([*map(text_cell, line), *(text_cell(_votes(votes[key], len(group))) for key in votes)])
         first = [count.most_common(1)[0][0] for count in votes.values() if count]
         if len(set(first)) > 1:
             notes.append(f"{line[1]} with defense {line[2]} on {line[0]}: the two rules disagree; protect with care.")
@@ -362,8 +329,9 @@ def training_table(entries: Sequence[Entry]) -> Table:
         for key, digits in (("epochs", 1), ("best_epoch", 1), ("best_validation", 4), ("seconds", 1)):
             found = [best_validation(run) if key == "best_validation" else run[key] for run in runs]
             known = [float(value) for value in found if value is not None]
-            numbers.append(_number(fmean(known) if known else None, digits=digits))
-        cells.append([*map(_text, (*line, ", ".join(monitors) or MISSING)), _number(len(group), digits=0), *numbers])
+            numbers.append(number_cell(fmean(known) if known else None, digits=digits))
+        texts = [*line, ", ".join(monitors) or MISSING]
+        cells.append([*map(text_cell, texts), number_cell(len(group), digits=0), *numbers])
     return Table.from_cells("Training", columns, cells, ["Means over seeds; seconds are wall time."])
 
 
@@ -376,104 +344,3 @@ def _grouped(entries: Sequence[Entry]) -> list[tuple[tuple[str, str, str], list[
         return entry["dataset"], entry["model"], entry["defense"]
 
     return [(name, list(group)) for name, group in groupby(sorted(entries, key=key), key=line)]
-
-
-# --- forms ------------------------------------------------------------------------------------------------------------
-
-
-def to_markdown(table: Table) -> str:
-    """The table as GitHub-flavoured Markdown, with its title and notes.
-
-    Args:
-        table: The table.
-    """
-    lines = [f"**{_escape_markdown(table.title)}**", ""]
-    lines.append("| " + " | ".join(_escape_markdown(column.name) for column in table.columns) + " |")
-    lines.append("|" + "|".join("---" if column.kind == "text" else "---:" for column in table.columns) + "|")
-    lines += ["| " + " | ".join(map(_escape_markdown, row)) + " |" for row in table.rows]
-    if table.notes:
-        lines += ["", *(f"- {_escape_markdown(note)}" for note in table.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _escape_markdown(text: str) -> str:
-    text = html.escape(" ".join(text.split()), quote=False)
-    for mark in "\\|`*_[]":
-        text = text.replace(mark, "\\" + mark)
-    return text
-
-
-def to_csv(table: Table) -> str:
-    """The table's numbers in full precision, with a column for each standard deviation that is known.
-
-    Args:
-        table: The table.
-    """
-    spread = [any(row[k] is not None for row in table.deviations) for k in range(len(table.columns))]
-    header: list[str] = []
-    for column, wanted in zip(table.columns, spread, strict=True):
-        header += [column.name, f"{column.name} std"] if wanted else [column.name]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for texts, values, deviations in zip(table.rows, table.values, table.deviations, strict=True):
-        line: list[str | float | None] = []
-        for k, column in enumerate(table.columns):
-            line.append(texts[k] if column.kind == "text" else values[k])
-            if spread[k]:
-                line.append(deviations[k])
-        writer.writerow(line)
-    return buffer.getvalue()
-
-
-def to_html(table: Table) -> str:
-    """The table as HTML in a box that scrolls on narrow screens; all text is escaped.
-
-    Args:
-        table: The table.
-    """
-    leading = next((k for k, column in enumerate(table.columns) if column.kind != "text"), 1)
-    body = []
-    for texts, values in zip(table.rows, table.values, strict=True):
-        cells = []
-        for k, (column, text) in enumerate(zip(table.columns, texts, strict=True)):
-            if k < leading:
-                cells.append(f'<th scope="row">{html.escape(text)}</th>')
-            else:
-                cells.append(f'<td class="{_html_class(column, values[k])}">{html.escape(text)}</td>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
-    return (
-        f'<div class="box" tabindex="0" role="region" aria-label="{html.escape(table.title)}">\n<table>\n'
-        f"<caption>{html.escape(table.title)}</caption>\n<thead>{_html_head(table)}</thead>\n"
-        "<tbody>\n"
-        + "\n".join(body)
-        + "\n</tbody>\n</table>\n</div>\n"
-        + (f'<ul class="notes">{notes}</ul>\n' if notes else "")
-    )
-
-
-def _html_class(column: Column, value: float | None) -> str:
-    if column.kind == "text":
-        return "text"
-    if column.kind == "value" or value is None or abs(value) < 0.05:
-        return "number"
-    return "number loss" if value < 0 else "number gain"
-
-
-def _html_head(table: Table) -> str:
-    def cell(column: Column, attributes: str = "") -> str:
-        kind = "text" if column.kind == "text" else "number"
-        return f'<th scope="col" class="{kind}"{attributes}>{html.escape(column.label)}</th>'
-
-    if not any(column.group for column in table.columns):
-        return f"<tr>{''.join(cell(column) for column in table.columns)}</tr>"
-    top, bottom = [], []
-    for group, members in groupby(table.columns, key=lambda column: column.group):
-        columns = list(members)
-        if group:
-            top.append(f'<th scope="colgroup" class="group" colspan="{len(columns)}">{html.escape(group)}</th>')
-            bottom += [cell(column) for column in columns]
-        else:
-            top += [cell(column, ' rowspan="2"') for column in columns]
-    return f"<tr>{''.join(top)}</tr><tr>{''.join(bottom)}</tr>"

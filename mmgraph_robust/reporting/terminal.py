@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from mmgraph_robust.reporting.cells import Table
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE
-from mmgraph_robust.reporting.tables import Table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -247,15 +246,12 @@ class StudyConfig:
             raise ConfigError("study.pruner: with two objectives no trial can be said to be behind; use 'none'")
         if isinstance(self.sampler, NSGA2) and settings.objective != "pareto":
             raise ConfigError("study.sampler: 'nsga2' is for the objective 'pareto'; use 'tpe'")
-        if isinstance(self.pruner, Wilcoxon):
-            if find_spec("scipy") is None:
-                raise ConfigError("study.pruner: 'wilcoxon' needs SciPy: pip install scipy")
-            # The smallest p that the one-sided test can give over n seeds is 2^-n; the last seed spares nothing.
-            if 0.5 ** (len(run.seeds) - 1) >= self.pruner.p:
-                raise ConfigError(
-                    f"study.pruner: with {len(run.seeds)} seeds 'wilcoxon' can never be sure to p = {self.pruner.p} "
-                    "before the last: use more seeds or a larger p"
-                )
+        # The smallest p that the one-sided test can give over n seeds is 2^-n; the last seed spares nothing.
+        if isinstance(self.pruner, Wilcoxon) and 0.5 ** (len(run.seeds) - 1) >= self.pruner.p:
+            raise ConfigError(
+                f"study.pruner: with {len(run.seeds)} seeds 'wilcoxon' can never be sure to p = {self.pruner.p} "
+                "before the last: use more seeds or a larger p"
+            )
         for _ in self._extremes():
             pass
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
 from mmgraph_robust.reporting import Table, to_html
-from mmgraph_robust.reporting.tables import MISSING, Cell, Column, metric_label
+from mmgraph_robust.reporting.cells import MISSING, Cell, Column, metric_label
 from mmgraph_robust.tuning.config import StudyConfig
 from mmgraph_robust.tuning.selection import choose
 from mmgraph_robust.tuning.study import is_feasible, results

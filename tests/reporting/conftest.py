@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+
+from mmgraph_robust.utils import pack
 
 METRICS = ("recall@10", "recall@20", "ndcg@20", "precision@20", "map@20", "hit_rate@20")
 
@@ -41,6 +46,22 @@ def make_entry(
     } | changes  # fmt: skip
 
 
+def add_users(entry: dict[str, Any], users: int = 400, metric: str = "recall@20") -> dict[str, Any]:
+    """Gives every part of an entry hits per user, as many as the part's metric says.
+
+    Whom a model hits depends mostly on the user, a little on the training and the attack, as it does in truth.
+    """
+    ease = np.random.default_rng(0).random(users)
+    for number, part in enumerate([entry["clean"], *entry["attacks"]]):
+        name = repr([entry[key] for key in ("dataset", "model", "defense", "seed")] + [number])
+        luck = np.random.default_rng(zlib.crc32(name.encode())).random(users)
+        hits = np.zeros(users)
+        hits[np.argsort(ease + 0.3 * luck)[: round(part["metrics"][metric] * users)]] = 1
+        part["metrics"] = part["metrics"] | {metric: float(hits.mean())}
+        part["per_user"] = {metric: pack(torch.from_numpy(hits))}
+    return entry
+
+
 def make_entries() -> list[dict[str, Any]]:
     """Two models, three defenses, two seeds, two attacks and noise, two modalities, two budgets."""
     strength = {"none": 1.0, "ModalityBalancing": 0.4, "AdversarialTraining": 1.2}
@@ -64,6 +85,12 @@ def make_entries() -> list[dict[str, Any]]:
 def entry() -> Any:
     """Makes entries."""
     return make_entry
+
+
+@pytest.fixture
+def with_users() -> Any:
+    """Adds values per user."""
+    return add_users
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 from mmgraph_robust.reporting import published_table
-from mmgraph_robust.reporting.tables import MISSING, format_change
+from mmgraph_robust.reporting.cells import MISSING, format_change
 
 PUBLISHED = {"source": "a table", "tolerance": 0.06, "values": {"GRCN": {"recall@20": 0.2}, "VBPR": {"recall@20": 0.1}}}
 

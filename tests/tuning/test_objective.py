@@ -111,7 +111,6 @@ def test_a_pruned_trial_ends_and_says_what_it_cost(begin):
 
 
 def test_wilcoxon_compares_seed_by_seed(begin):
-    pytest.importorskip("scipy")
     _, study = run(begin, seeds=list(range(6)), training={"max_epochs": 1}, study={"pruner": {"name": "wilcoxon"}})
     assert list(study.trials[0].intermediate_values) == list(range(6))
     config, better = begin(seeds=list(range(6)), training={"max_epochs": 1}, study={"pruner": {"name": "wilcoxon"}})

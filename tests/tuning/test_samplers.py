@@ -86,7 +86,6 @@ def test_hyperband(toy):
 
 
 def test_wilcoxon(toy):
-    pytest.importorskip("scipy")
     config = toy(seeds=list(range(6)), study={"pruner": {"name": "wilcoxon", "p": 0.1}})
     good = [0.50, 0.52, 0.48, 0.51, 0.49, 0.50]
     assert curves(config, good, [v - 0.1 for v in good], [v + 0.1 for v in good]) == [6, 4, 6]

@@ -1,0 +1,139 @@
+"""Every defense against no defense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.reporting.cells import (
+    DOUBTFUL,
+    Cell,
+    Column,
+    Table,
+    difference_cell,
+    marked,
+    metric_label,
+    number_cell,
+    text_cell,
+)
+from mmgraph_robust.reporting.entries import Entry
+from mmgraph_robust.reporting.pairing import LEVEL, Comparison, judged, pair_up, parts_of, setting_order
+from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.summary import NO_DEFENSE, by_line, defense_order
+from mmgraph_robust.reporting.tables import doubt_notes
+
+
+def comparisons(
+    entries: Sequence[Entry],
+    metric: str = "recall@20",
+    *,
+    settings: Iterable[Setting] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Every defense against no defense: the same model, data set, setting, seeds and users.
+
+    Values are averaged over the seeds that both have, for each user, and tested by a paired bootstrap over users
+    (:func:`~mmgraph_robust.reporting.statistics.paired_bootstrap`). One data set and one setting make a family; its
+    p-values are corrected by Holm. A model that was not run without a defense has no comparison; one whose entries hold
+    no values per user is compared, but not tested.
+
+    Args:
+        entries: Result entries.
+        metric: The metric; it must be among the entries' ``per_user`` for a test.
+        settings: The attacks (default: all). Clean features are always compared.
+        resamples: Number of draws; large families get more, so that their correction leaves something to be shown.
+        seed: Seed of the draws.
+
+    Raises:
+        CheckpointError: If an entry is incomplete or occurs twice, or a data set's entries come from different data.
+        ConfigError: If no entry has the metric, or an option is out of range.
+    """
+    groups = by_line(entries)
+    known = {name for entry in entries for name in entry["clean"]["metrics"]}
+    if groups and metric not in known:
+        raise ConfigError(unknown_name("metric", metric, known))
+    wanted = None if settings is None else set(settings)
+    pairs = []
+    for line in sorted(groups, key=lambda line: (*line[:2], *defense_order(line[2]))):
+        base = groups.get((*line[:2], NO_DEFENSE), [])
+        if line[2] == NO_DEFENSE:
+            continue
+        ours, theirs = parts_of(base, metric), parts_of(groups[line], metric)
+        for setting in sorted(ours.keys() & theirs.keys(), key=setting_order):
+            if setting is None or wanted is None or setting in wanted:
+                pairs.append(pair_up(line, setting, ours[setting], theirs[setting], metric, "without a defense"))
+    return judged(pairs, lambda c: (c.dataset, c.setting), resamples=resamples, seed=seed)
+
+
+def comparison_table(
+    compared: Sequence[Comparison],
+    metric: str = "recall@20",
+    *,
+    title: str = "Each defense against none",
+    names: tuple[str, str] = ("without", "with"),
+    words: Mapping[str, str] | None = None,
+) -> Table:
+    """Comparisons with their intervals, p-values and verdicts.
+
+    Args:
+        compared: The comparisons.
+        metric: Their metric.
+        title: Title of the table.
+        names: What to call the two measurements.
+        words: Other words for verdicts.
+    """
+    label = metric_label(metric)
+    columns = [Column(name) for name in ("Data set", "Model", "Defense", "Setting")]
+    columns += [Column(name, label, "value") for name in (*names, "difference")]
+    columns += [Column("low", "95 % interval", "value"), Column("high", "95 % interval", "value")]
+    columns += [Column("p", kind="value"), Column("p corrected", kind="value"), Column("Seeds", kind="value")]
+    columns += [Column("Seeds that agree", kind="value"), Column("Verdict")]
+    cells = []
+    for one in compared:
+        setting = "clean" if one.setting is None else one.setting.label
+        line = [*map(text_cell, (one.dataset, one.model, one.defense, setting))]
+        line += [number_cell(one.before), number_cell(one.after), difference_cell(one.difference)]
+        low, high, p = (one.test.low, one.test.high, one.test.p) if one.test else (None, None, None)
+        line += [difference_cell(low), difference_cell(high), _p_cell(p), _p_cell(one.corrected)]
+        line += [number_cell(len(one.seeds), digits=0), number_cell(_agreeing(one), digits=0)]
+        word = (words or {}).get(one.verdict, one.verdict)
+        cells.append([*line, marked(text_cell(word), DOUBTFUL if one.doubts else "")])
+    return Table.from_cells(title, columns, cells, [*notes_on_tests(compared), *doubt_notes(compared)])
+
+
+def _p_cell(p: float | None) -> Cell:
+    return ("< 0.0001", p, None) if p is not None and p < 0.0001 else number_cell(p)
+
+
+def _agreeing(one: Comparison) -> int | None:
+    """In how many seeds the difference has the sign of its mean."""
+    return sum(value * one.difference > 0 for value in one.by_seed) if one.difference and one.seeds else None
+
+
+def notes_on_tests(compared: Sequence[Comparison]) -> list[str]:
+    """How it was tested, what was not tested and why, and what the tests cannot know.
+
+    Args:
+        compared: The comparisons.
+    """
+    notes = []
+    if any(one.test for one in compared):
+        notes.append(
+            "Users were drawn anew, each with both of her values, averaged over seeds. Intervals hold for each "
+            f"difference alone; p-values are corrected for their number (Holm), and count below {LEVEL:g}."
+        )
+        few = min(len(one.seeds) for one in compared if one.test)
+        if few < 3:
+            notes.append(
+                f"With {few} seed{'s' if few > 1 else ''}, a difference may be the luck of a training, which no test "
+                "over users knows of."
+            )
+    reasons: dict[str, list[str]] = {}
+    for one in compared:
+        if one.untested:
+            reasons.setdefault(one.untested, []).append(one.name)
+    for reason, names in reasons.items():
+        listed = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+        notes.append(f"Not tested, only means can be compared ({reason}): {listed}.")
+    return notes

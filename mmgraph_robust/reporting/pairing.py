@@ -1,0 +1,213 @@
+"""One number measured twice, and whether chance alone may explain how the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+
+from mmgraph_robust.attacks.checks import EXPLANATIONS
+from mmgraph_robust.errors import CheckpointError
+from mmgraph_robust.reporting.cells import metric_label
+from mmgraph_robust.reporting.entries import Entry
+from mmgraph_robust.reporting.settings import Setting, labelled_attacks
+from mmgraph_robust.reporting.statistics import Array, PairedTest, bootstrap_means, holm
+from mmgraph_robust.utils import unpack
+
+#: A difference is shown where its corrected p-value is below this.
+LEVEL = 0.05
+
+Verdict = Literal["better", "worse", "no difference shown", "not tested"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one model, data set and setting, measured twice.
+
+    Args:
+        dataset: Name of the data set.
+        model: Name of the model.
+        defense: Name of the defense; that of the second measurement, where the first has none.
+        setting: The attack's setting, `None` on clean features.
+        seeds: The seeds that both measurements have.
+        before: Mean of the first measurement over `seeds`, or over its own seeds if they share none.
+        after: The same of the second.
+        by_seed: The difference in each of `seeds`.
+        test: The test over users; `None` where there is none.
+        corrected: Its p-value, corrected for all tests of its family.
+        untested: Why there is no test, else empty.
+        identical: Whether both have the same values for every user and seed.
+        doubts: Flags of either measurement that say not to trust it as it stands.
+    """
+
+    dataset: str
+    model: str
+    defense: str
+    setting: Setting | None
+    seeds: tuple[int, ...]
+    before: float
+    after: float
+    by_seed: tuple[float, ...]
+    test: PairedTest | None = None
+    corrected: float | None = None
+    untested: str = ""
+    identical: bool = False
+    doubts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> float:
+        """What the second measurement has more than the first."""
+        return self.after - self.before
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the corrected p-value says of the second measurement; metrics are the better the higher."""
+        if self.corrected is None:
+            return "not tested"
+        if self.corrected >= LEVEL:
+            return "no difference shown"
+        return "better" if self.difference > 0 else "worse"
+
+    @property
+    def name(self) -> str:
+        """What is compared, in words."""
+        setting = "clean" if self.setting is None else self.setting.label
+        return f"{self.model} with defense {self.defense} on {self.dataset}, {setting}"
+
+
+Parts = dict["Setting | None", dict[int, Entry]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison that is to be tested.
+
+    Args:
+        comparison: The comparison.
+        users: Number of users.
+        load: Makes the differences per user, ``[users]``; `None` where there is nothing to test.
+    """
+
+    comparison: Comparison
+    users: int = 0
+    load: Callable[[], Array] | None = None
+
+
+def setting_order(setting: Setting | None) -> tuple[object, ...]:
+    """Sorting key: clean features first."""
+    return (False,) if setting is None else (True, *setting.order)
+
+
+def parts_of(entries: Iterable[Entry], metric: str) -> Parts:
+    """What was measured, by setting and seed, as far as it has the metric.
+
+    Args:
+        entries: The entries of one data set, model and defense.
+        metric: The metric.
+    """
+    parts: Parts = {}
+    for entry in entries:
+        for setting, part in ((None, entry["clean"]), *labelled_attacks(entry["attacks"])):
+            if metric in part["metrics"]:
+                made_from = {"data_hash": entry["provenance"].get("data_hash")}
+                parts.setdefault(setting, {})[entry["seed"]] = part | made_from
+    return parts
+
+
+def pair_up(
+    line: tuple[str, str, str],
+    setting: Setting | None,
+    first: Mapping[int, Entry],
+    second: Mapping[int, Entry],
+    metric: str,
+    first_name: str,
+) -> Pair:
+    """Two measurements by seed as a comparison, ready to be tested where their values per user are known.
+
+    Args:
+        line: Data set, model and defense.
+        setting: The setting.
+        first: Of :func:`parts_of`.
+        second: Of :func:`parts_of`.
+        metric: The metric.
+        first_name: What to call the first, for its flags.
+
+    Raises:
+        CheckpointError: If the values per user are damaged, or of different numbers of users.
+    """
+    seeds = tuple(sorted(first.keys() & second.keys()))
+    ours = [first[s] for s in seeds or first]
+    theirs = [second[s] for s in seeds or second]
+    before, after = ([part["metrics"][metric] for part in parts] for parts in (ours, theirs))
+    doubts = {f"{name} ({first_name})": text for part in ours for name, text in _doubts(part)}
+    comparison = Comparison(
+        *line,
+        setting,
+        seeds,
+        fmean(before),
+        fmean(after),
+        by_seed=tuple(b - a for a, b in zip(before, after, strict=True)) if seeds else (),
+        doubts=doubts | {name: text for part in theirs for name, text in _doubts(part)},
+    )
+    untested = _why_untested(seeds, [*ours, *theirs], metric)
+    if untested:
+        return Pair(replace(comparison, untested=untested))
+    pairs = [tuple(unpack(part["per_user"][metric]) for part in pair) for pair in zip(ours, theirs, strict=True)]
+    users = {len(values) for pair in pairs for values in pair}
+    if len(users) > 1:
+        raise CheckpointError(f"{comparison.name}: values of {sorted(users)} users of the same data; one is damaged")
+    (count,) = users
+    if all(np.array_equal(a, b) for a, b in pairs):
+        same = PairedTest(0.0, 0.0, 0.0, 1.0, count)
+        return Pair(replace(comparison, test=same, corrected=1.0, identical=True))
+    return Pair(comparison, count, lambda: _per_user(theirs, metric) - _per_user(ours, metric))
+
+
+def _per_user(parts: Sequence[Entry], metric: str) -> Array:
+    return np.mean([unpack(part["per_user"][metric]) for part in parts], axis=0, dtype=np.float64)
+
+
+def _why_untested(seeds: Sequence[int], parts: Sequence[Entry], metric: str) -> str:
+    if not seeds:
+        return "no seed in common"
+    if any(metric not in (part.get("per_user") or {}) for part in parts):
+        return f"no values of {metric_label(metric)} per user"
+    # Without it nobody knows whether the users are the same.
+    return "the hash of the data is missing" if any(part["data_hash"] is None for part in parts) else ""
+
+
+def _doubts(part: Entry) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in (part.get("flags") or {}).items() if name not in EXPLANATIONS]
+
+
+def judged(
+    pairs: Sequence[Pair], family: Callable[[Comparison], Hashable], *, resamples: int, seed: int
+) -> list[Comparison]:
+    """Tests what can be tested, and corrects within each family. What is identical needs no test, and no correction.
+
+    Args:
+        pairs: Of :func:`pair_up`.
+        family: What comparisons that are corrected together have in common.
+        resamples: Least number of draws.
+        seed: Seed of the draws.
+    """
+    result = [pair.comparison for pair in pairs]
+    families: dict[Hashable, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        if pair.load is not None:
+            families.setdefault(family(pair.comparison), []).append(index)
+    for members in families.values():
+        # The smallest p-value that draws can give must be able to stay below the level.
+        draws = max(resamples, round(2 * len(members) / LEVEL))
+        tests: dict[int, PairedTest] = {}
+        for users in {pairs[index].users for index in members}:
+            same = [index for index in members if pairs[index].users == users]
+            loaded = (load() for index in same if (load := pairs[index].load) is not None)
+            found = bootstrap_means(loaded, resamples=draws, seed=seed)
+            tests |= dict(zip(same, found, strict=True))
+        for index, corrected in zip(members, holm([tests[index].p for index in members]), strict=True):
+            result[index] = replace(result[index], test=tests[index], corrected=corrected)
+    return result

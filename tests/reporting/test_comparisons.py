@@ -1,0 +1,180 @@
+"""Every defense against no defense."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmgraph_robust.errors import CheckpointError, ConfigError
+from mmgraph_robust.reporting import (
+    Comparison,
+    PairedTest,
+    Setting,
+    comparison_table,
+    comparisons,
+    holm,
+    paired_bootstrap,
+    to_csv,
+)
+from mmgraph_robust.reporting.pairing import judged
+from mmgraph_robust.utils import unpack
+
+VISUAL = ("PGD", "visual", 0.05)
+PGD = Setting("PGD", ("visual",), "item", "l2", 0.05)
+
+
+@pytest.fixture
+def shop(entry, with_users):
+    """Three seeds: a strong defense that costs clean quality, one that does nothing, and none."""
+    made = []
+    for seed in range(3):
+        for defense, clean, kept in (("none", 0.3, 0.5), ("Strong", 0.2, 0.95), ("Idle", 0.3, 0.5)):
+            made.append(with_users(entry("GRCN", defense, seed, clean, {VISUAL: kept, ("Noise", "visual", 0.05): 1.0})))
+    return made
+
+
+def find(compared, defense, setting):
+    return next(c for c in compared if (c.defense, c.setting) == (defense, setting))
+
+
+def test_a_planted_difference_is_told_from_none(shop):
+    compared = comparisons(shop)
+    assert len(compared) == 2 * 3
+    assert {(c.defense, c.setting): c.verdict for c in compared if c.setting in (None, PGD)} == {
+        ("Strong", None): "worse",
+        ("Strong", PGD): "better",
+        ("Idle", None): "no difference shown",
+        ("Idle", PGD): "no difference shown",
+    }
+    strong = find(compared, "Strong", PGD)
+    assert (strong.before, strong.after) == pytest.approx((0.15, 0.19))
+    assert strong.seeds == (0, 1, 2)
+    assert strong.by_seed == pytest.approx((0.04, 0.04, 0.04))
+    assert strong.test.low < strong.difference < strong.test.high
+
+
+def test_the_test_is_over_users_with_seeds_averaged(shop):
+    found = find(comparisons(shop, seed=5), "Idle", None)
+    sides = [
+        sum(unpack(e["clean"]["per_user"]["recall@20"]).astype(float) for e in shop if e["defense"] == name) / 3
+        for name in ("none", "Idle")
+    ]
+    expected = paired_bootstrap(*sides, seed=5)
+    assert (found.test.p, found.test.users) == (expected.p, 400)
+    assert (found.test.low, found.test.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_family_is_a_data_set_and_a_setting(shop, entry, with_users):
+    other = [with_users(entry("GRCN", d, 0, c, dataset="toys")) for d, c in (("none", 0.3), ("Strong", 0.25))]
+    compared = comparisons([*shop, *other])
+    for setting in (None, PGD):
+        family = [c for c in compared if (c.dataset, c.setting) == ("hm", setting)]
+        assert [c.corrected for c in family] == holm([c.test.p for c in family])
+    alone = next(c for c in compared if c.dataset == "toys")
+    assert alone.corrected == alone.test.p
+
+
+def test_only_shared_seeds_count(shop, entry, with_users):
+    late = with_users(entry("GRCN", "Late", 2, 0.25))
+    never = with_users(entry("GRCN", "Never", 7, 0.25))
+    compared = comparisons([*shop, late, never])
+    assert find(compared, "Late", None).seeds == (2,)
+    missing = find(compared, "Never", None)
+    assert (missing.seeds, missing.test, missing.verdict) == ((), None, "not tested")
+    assert missing.untested == "no seed in common"
+    assert (missing.before, missing.after) == pytest.approx((0.3, 0.25))
+
+
+def test_without_values_per_user_nothing_is_guessed(entry, with_users):
+    old = [entry("GRCN", "none", 0, 0.3), entry("GRCN", "Strong", 0, 0.1)]
+    (found,) = comparisons(old)
+    assert (found.verdict, found.corrected, found.untested) == ("not tested", None, "no values of Recall@20 per user")
+    assert found.difference == pytest.approx(-0.2)
+    half = [with_users(entry("GRCN", "none", 0, 0.3)), entry("GRCN", "Strong", 0, 0.1)]
+    assert comparisons(half)[0].verdict == "not tested"
+    assert comparisons([with_users(e) for e in old], "ndcg@20")[0].untested == "no values of NDCG@20 per user"
+    for e in (unknown := [with_users(e) for e in old]):
+        del e["provenance"]["data_hash"]
+    assert comparisons(unknown)[0].untested == "the hash of the data is missing"
+
+
+def test_other_data_are_never_paired(shop):
+    shop[1]["provenance"]["data_hash"] = "d2"
+    with pytest.raises(CheckpointError, match="other data"):
+        comparisons(shop)
+
+
+def test_other_numbers_of_users_are_an_error(shop, entry, with_users):
+    with pytest.raises(CheckpointError, match=r"Odd on hm, clean: values of \[399, 400\] users"):
+        comparisons([*shop, with_users(entry("GRCN", "Odd", 0, 0.3), users=399)])
+
+
+def test_what_is_identical_needs_no_test_and_no_correction(shop, entry, with_users):
+    twin = entry("GRCN", "Twin", 0, 0.3)
+    twin["clean"] = next(e for e in shop if e["defense"] == "none" and e["seed"] == 0)["clean"]
+    compared = comparisons([*shop, twin])
+    found = find(compared, "Twin", None)
+    assert found.identical
+    assert (found.test.p, found.corrected, found.verdict) == (1.0, 1.0, "no difference shown")
+    family = [c for c in compared if c.setting is None and not c.identical]
+    assert [c.corrected for c in family] == holm([c.test.p for c in family])
+
+
+def test_large_families_get_enough_draws(entry, with_users):
+    made = [with_users(entry("GRCN", "none", 0, 0.5), users=60)]
+    made += [with_users(entry("GRCN", f"D{k}", 0, 0.1), users=60) for k in range(30)]
+    # With 99 draws no p-value is below 0.01, and thirty of these would never be below 0.05 together.
+    assert {c.verdict for c in comparisons(made, resamples=99)} == {"worse"}
+
+
+def test_models_without_an_undefended_twin_and_unknown_names(shop, entry, with_users):
+    assert comparisons([entry("VBPR", "Strong")]) == []
+    assert comparisons([]) == []
+    with pytest.raises(ConfigError, match="did you mean 'recall@20'"):
+        comparisons(shop, "recal@20")
+    assert {c.setting for c in comparisons(shop, settings=[PGD])} == {None, PGD}
+
+
+def test_table(shop):
+    shop[1]["attacks"][0]["flags"] = {"zero_gradient": "no gradient in 97 % of the items"}
+    shop[0]["attacks"][0]["flags"] = {"stale_cache": "the same scores"}
+    shop[2]["attacks"][0]["flags"] = {"graph_path_only": "explains, and casts no doubt"}
+    compared = comparisons(shop, settings=[PGD])
+    assert set(find(compared, "Idle", PGD).doubts) == {"stale_cache (without a defense)"}
+    table = comparison_table(compared)
+    names = [column.name for column in table.columns]
+    rows = {row[2:4]: dict(zip(names, row, strict=True)) for row in table.rows}
+    strong = rows["Strong", PGD.label]
+    assert strong["Recall@20: difference"] == "+0.0400"
+    assert strong["Verdict"] == "better \N{DAGGER}"
+    assert (strong["Seeds"], strong["Seeds that agree"]) == ("3", "3")
+    assert rows["Strong", "clean"]["Verdict"] == "worse"
+    assert any("with defense Strong" in n and "zero_gradient" in n for n in table.notes)
+    assert any("stale_cache (without a defense)" in n for n in table.notes)
+    assert "95 % interval: low" in to_csv(table).splitlines()[0]
+    assert not any("Not tested" in note for note in table.notes)
+
+
+def test_seeds_that_disagree_are_seen(entry, with_users):
+    made = [with_users(entry("GRCN", "none", seed, 0.3)) for seed in range(3)]
+    made += [with_users(entry("GRCN", "Lucky", seed, clean)) for seed, clean in enumerate((0.6, 0.2, 0.2))]
+    compared = comparisons(made)
+    assert compared[0].by_seed == pytest.approx((0.3, -0.1, -0.1))
+    table = comparison_table(compared)
+    place = [column.name for column in table.columns].index("Seeds that agree")
+    assert table.rows[0][place - 1 : place + 1] == ("3", "1")
+
+
+def test_table_says_what_was_not_tested_and_how_few_seeds(entry, with_users):
+    made = [with_users(entry("GRCN", d, 0, c)) for d, c in (("none", 0.3), ("Strong", 0.25))]
+    notes = comparison_table(comparisons([*made, entry("GRCN", "Old", 0)])).notes
+    assert any(n.startswith("With 1 seed,") for n in notes)
+    assert any("no values of Recall@20 per user): GRCN with defense Old on hm, clean" in n for n in notes)
+
+
+def test_a_difference_counts_only_below_the_level():
+    def one(difference, corrected):
+        test = PairedTest(difference, 0.0, 0.0, 0.01, 9)
+        return Comparison("hm", "GRCN", "X", None, (0,), 0.2, 0.2 + difference, (difference,), test, corrected).verdict
+
+    assert [one(0.1, 0.049), one(-0.1, 0.049), one(0.1, 0.05)] == ["better", "worse", "no difference shown"]
+    assert judged([], lambda c: None, resamples=10, seed=0) == []
