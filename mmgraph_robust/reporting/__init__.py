@@ -8,6 +8,7 @@ from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.html import write_page
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
 from mmgraph_robust.reporting.published import published_table
+from mmgraph_robust.reporting.scatter import plot_scatter
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import full, headline, sensitive_table, training_table
@@ -25,6 +26,7 @@ __all__ = [
     "headline",
     "plot_budget_curve",
     "plot_margins",
+    "plot_scatter",
     "plot_training",
     "print_table",
     "published_table",
