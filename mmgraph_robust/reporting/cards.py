@@ -88,7 +88,7 @@ def _card(name: str, entry: Entry, metric: str) -> Card:
     attacks = labelled_attacks(entry["attacks"]) if entry["feature_path"] != "none" else []
     tables = [_attack_table(attacks, entry["clean"]["metrics"].get(metric), metric)] if attacks else []
     if entry.get("carries"):
-        tables.append(_carries_table(entry["carries"], metric))
+        tables.append(_carries_table(entry["carries"]))
     flags, doubtful = _flags(attacks)
     made = {"config": entry["config"], "provenance": entry["provenance"]}
     return Card(
@@ -170,7 +170,7 @@ def _change(value: float | None, clean: float | None) -> Cell:
     return change_cell(None if value is None or clean is None else decline_of(clean, value))
 
 
-def _carries_table(carries: Mapping[str, Mapping[str, float]], metric: str) -> Table:
+def _carries_table(carries: Mapping[str, Mapping[str, float]]) -> Table:
     columns = [Column("Modality"), *(Column(label, kind="value") for label in _CARRIES.values())]
     cells: list[list[Cell]] = []
     for modality, values in carries.items():

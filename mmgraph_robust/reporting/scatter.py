@@ -48,7 +48,7 @@ def plot_scatter(results: Sequence[Entry] | Sequence[Row], metric: str = "recall
                   for line in lines if (row := board.shown(line)) is not None}  # fmt: skip
         if not points or board.default is None:
             continue
-        figure = new_figure(6.4, 4.8)
+        figure = new_figure(7.6, 4.8)
         ax = figure.subplots()
         for (_, model, defense), (x, y) in points.items():
             number, shape = models.index(model), defenses.index(defense)
