@@ -13,6 +13,7 @@ from mmgraph_robust.reporting.pairing import Comparison
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
 from mmgraph_robust.reporting.published import published_table
 from mmgraph_robust.reporting.ranks import rank_table
+from mmgraph_robust.reporting.scatter import plot_scatter
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.sources import read_source
 from mmgraph_robust.reporting.statistics import PairedTest, holm, mean_interval, paired_bootstrap
@@ -42,6 +43,7 @@ __all__ = [
     "paired_bootstrap",
     "plot_budget_curve",
     "plot_margins",
+    "plot_scatter",
     "plot_training",
     "print_table",
     "published_table",

@@ -8,7 +8,15 @@ from dataclasses import replace
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
-from mmgraph_robust.reporting.summary import NO_DEFENSE, NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings
+from mmgraph_robust.reporting.summary import (
+    NO_DEFENSE,
+    NOT_ATTACKABLE,
+    Row,
+    as_rows,
+    check_metric,
+    choose_settings,
+    floor_of,
+)
 
 
 def sentences(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[str]:
@@ -133,10 +141,9 @@ def _against_floor(
     label: str,
     metric: str,
 ) -> list[str]:
-    floors = [row for row in peers if row.feature_path == "none" and row.attack is None and metric in row.mean]
-    if not floors:
+    floor = floor_of(peers, metric)
+    if floor is None:
         return []
-    floor = max(floors, key=lambda row: row.mean[metric])
     below = []
     for defense, rows in defenses.items():
         row = rows.get(setting)

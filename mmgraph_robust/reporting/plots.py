@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmgraph_robust.reporting.canvas import STYLE, colour, draw_floor, legend, marker, pages, plain
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.scatter import plot_scatter
+from mmgraph_robust.reporting.settings import CONTROL, Setting
 from mmgraph_robust.reporting.summary import (
     Row,
     as_rows,
@@ -25,66 +27,53 @@ from mmgraph_robust.reporting.summary import (
 )
 from mmgraph_robust.utils import atomic_write
 
-# Okabe and Ito's palette, told apart by the colour-blind too; its yellow is too pale for lines on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vP*"
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\")
-_PANELS = 6
-_STYLE: Any = {
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelsize": 8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 9,
-    "font.size": 8,
-    "grid.alpha": 0.3,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-}
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def plot_budget_curve(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[tuple[str, Figure]]:
-    """The metric against the budget: a panel per model and attacked modalities, a line per defense.
+    """The metric against the budget: a figure for each threat, a panel per model, a line per defense.
 
     Each panel shows the attack that is strongest there, and random noise of the same size as dashed lines. A model
-    that reads no features is a dotted level to compare with.
+    that reads no features is a dotted level to compare with. All panels of a data set have one scale.
 
     Args:
         results: Result entries, or their summary.
         metric: The metric.
 
     Returns:
-        Names and figures, one or more per data set.
+        Names and figures, one or more per data set and threat.
     """
     rows = as_rows(results)
     check_metric(rows, metric)
     figures = []
     for dataset, own in _by_dataset(rows).items():
         defenses = sorted({row.defense for row in own}, key=defense_order)
-        panels = {
-            (row.model, s.modalities, s.scope, s.norm): s
-            for row in own
-            if (s := row.setting) is not None and row.feature_path != "none"
-        }
-        title = f"{dataset}: {metric_label(metric)} against the size of the attack"
-        for name, figure, axes, page in _pages("budget", dataset, title, list(panels.items())):
-            for ax, ((model, modalities, _, _), setting) in zip(axes, page, strict=True):
-                here = [row for row in own if row.model == model and _same_threat(row, setting)]
-                attack = _draw_curves(ax, here, defenses, metric)
-                _draw_floor(ax, own, metric)
-                ax.set_title(_plain(f"{model}: {attack} on {'+'.join(modalities)}"))
-                ax.set_xlabel(f"budget, % of the features' norm {setting.threat}")
-                ax.set_ylabel(_plain(metric_label(metric)))
-                ax.set_ylim(bottom=0)
-            _legend(figure, axes)
-            figures.append((name, figure))
+        top = 1.05 * max(row.mean.get(metric, 0.0) for row in own) or 1.0
+        readers = [row for row in own if row.feature_path != "none"]
+        settings = sorted({s for row in readers if (s := row.setting) is not None}, key=lambda s: s.order)
+        for (modalities, scope, norm), setting in {(s.modalities, s.scope, s.norm): s for s in settings}.items():
+            here = [row for row in readers if _same_threat(row, setting)]
+            models = list(dict.fromkeys(row.model for row in here if row.attack is not None))
+            kind = "-".join(
+                ["budget", "+".join(modalities), *([] if (scope, norm) == ("item", "l2") else [scope, norm])]
+            )
+            title = f"{dataset}: {metric_label(metric)} under attacks on {' + '.join(modalities)}, {setting.threat}"
+            for name, figure, axes, page in pages(kind, dataset, title, models):
+                for ax, model in zip(axes, page, strict=True):
+                    attack = _draw_curves(ax, [row for row in here if row.model == model], defenses, metric)
+                    draw_floor(ax, own, metric)
+                    ax.set_title(plain(f"{model}\n{shorten(attack, 48, placeholder=' …')}"))
+                    ax.set_xlabel("budget, % of the features' norm")
+                    ax.set_ylim(0, top)
+                    if ax.get_subplotspec().is_first_col():
+                        ax.set_ylabel(plain(metric_label(metric)))
+                legend(figure, axes)
+                figures.append((name, figure))
     return figures
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def plot_margins(entries: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[tuple[str, Figure]]:
     """Score margin per channel, clean and under the strongest attack on each set of modalities.
 
@@ -101,19 +90,19 @@ def plot_margins(entries: Sequence[Entry] | Sequence[Row], metric: str = "recall
         settings = choose_settings(own, metric)
         panels = [row for row in own if row.attack is None]
         title = f"{dataset}: score margin of each channel"
-        for name, figure, axes, page in _pages("margins", dataset, title, panels):
+        for name, figure, axes, page in pages("margins", dataset, title, panels):
             for ax, clean in zip(axes, page, strict=True):
                 attacked = {row.setting: row for row in own if row.line == clean.line}
                 _draw_margins(ax, clean, [(s, attacked.get(s)) for s in settings])
-                ax.set_title(_plain(f"{clean.model}, defense: {clean.defense}"))
+                ax.set_title(plain(f"{clean.model}, defense: {clean.defense}"))
                 ax.set_ylabel("margin (units of the score)")
             _share_scale(axes, page)
-            _legend(figure, axes)
+            legend(figure, axes)
             figures.append((name, figure))
     return figures
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def plot_training(entries: Sequence[Entry]) -> list[tuple[str, Figure]]:
     """The monitored validation metric per epoch: a panel per model, a line per defense and seed.
 
@@ -129,21 +118,21 @@ def plot_training(entries: Sequence[Entry]) -> list[tuple[str, Figure]]:
         own = [entry for entry in entries if entry["dataset"] == dataset and _monitored(entry)]
         defenses = sorted({entry["defense"] for entry in own}, key=defense_order)
         panels = sorted({(entry["model"], entry["training"]["monitor"]) for entry in own})
-        for name, figure, axes, page in _pages("training", dataset, f"{dataset}: validation during training", panels):
+        for name, figure, axes, page in pages("training", dataset, f"{dataset}: validation during training", panels):
             for ax, (model, monitor) in zip(axes, page, strict=True):
                 runs = [e for e in own if (e["model"], e["training"]["monitor"]) == (model, monitor)]
                 for entry in sorted(runs, key=lambda e: (*defense_order(e["defense"]), e["seed"])):
                     points = _monitored(entry)
                     index = defenses.index(entry["defense"])
                     # The marker carries what the colour says, also where lines cross.
-                    style = {"color": _colour(index), "marker": _marker(index), "markersize": 3, "linewidth": 1}
-                    label = _plain(entry["defense"])
+                    style = {"color": colour(index), "marker": marker(index), "markersize": 3, "linewidth": 1}
+                    label = plain(entry["defense"])
                     ax.plot(*zip(*points, strict=True), markevery=max(1, len(points) // 8), label=label, **style)
-                ax.set_title(_plain(model))
+                ax.set_title(plain(model))
                 ax.set_xlabel("epoch")
-                ax.set_ylabel(_plain(f"validation {metric_label(monitor)}"))
+                ax.set_ylabel(plain(f"validation {metric_label(monitor)}"))
                 ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-            _legend(figure, axes)
+            legend(figure, axes)
             figures.append((name, figure))
     return figures
 
@@ -154,14 +143,15 @@ def save_figures(entries: Sequence[Entry], folder: str | Path, metric: str = "re
     Args:
         entries: Result entries.
         folder: Where to.
-        metric: The metric of the budget curves.
+        metric: The metric of scatter and budget curves.
 
     Returns:
         The paths of the files.
     """
     rows = summarize(entries)
     paths: list[Path] = []
-    for name, figure in [*plot_budget_curve(rows, metric), *plot_margins(rows, metric), *plot_training(entries)]:
+    drawn = [*plot_scatter(rows, metric), *plot_budget_curve(rows, metric), *plot_margins(rows, metric)]
+    for name, figure in [*drawn, *plot_training(entries)]:
         path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
         # Two data sets whose names differ only in odd characters must not share a file.
         path = path if path not in paths else path.with_name(f"{path.stem}-{len(paths)}.png")
@@ -177,16 +167,19 @@ def save_figures(entries: Sequence[Entry], folder: str | Path, metric: str = "re
 def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: str) -> str:
     """Draws a panel and returns the name of the attack that it shows."""
     # A clean row belongs to every panel of its model.
-    attacked = [row for row in rows if row.setting is not None]
-    noise = sorted({r.setting.attack for r in attacked if r.setting is not None and r.setting.is_control})
-    declines: dict[str, dict[Hashable, float]] = {}
-    for row in attacked:
-        value = row.decline.get(metric)
-        if row.attack is not None and row.attack not in noise:
-            cases = declines.setdefault(row.attack, {})
+    declines: dict[bool, dict[str, dict[Hashable, float]]] = {False: {}, True: {}}
+    for row in rows:
+        if row.setting is not None:
+            cases = declines[row.setting.is_control].setdefault(row.setting.attack, {})
+            value = row.decline.get(metric)
             if value is not None:
                 cases[row.defense, row.budget] = value
-    shown = strongest(declines) if declines else noise[0]
+    attacks, controls = declines[False], declines[True]
+    # A line needs points: what was run on few budgets cannot be the one that is shown.
+    longest = max(map(len, attacks.values()), default=0)
+    attacks = {name: cases for name, cases in attacks.items() if 2 * len(cases) >= longest}
+    noise = [strongest(controls)] if controls else []
+    shown = strongest(attacks) if attacks else noise[0]
     budgets: set[float] = set()
     for attack in dict.fromkeys([shown, *noise]):
         control = attack != shown
@@ -197,15 +190,15 @@ def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: 
                 continue
             index = defenses.index(defense)
             x, y = [100 * row.budget for row in line], [row.mean[metric] for row in line]
-            label = f"{defense}, {attack} (control)" if control else defense
-            ax.plot(x, y, "--" if control else "-", color=_colour(index), marker=_marker(index), linewidth=1.3,
+            label = f"{defense}, {CONTROL} (control)" if control else defense
+            ax.plot(x, y, "--" if control else "-", color=colour(index), marker=marker(index), linewidth=1.3,
                     markersize=3 if control else 4.5, markerfacecolor="white" if control else None,
-                    label=_plain(label))  # fmt: skip
+                    label=plain(label))  # fmt: skip
             spread = [row.std.get(metric) for row in line]
             if not control and any(s is not None for s in spread):
                 low = [value - (s or 0.0) for value, s in zip(y, spread, strict=True)]
                 high = [value + (s or 0.0) for value, s in zip(y, spread, strict=True)]
-                ax.fill_between(x, low, high, color=_colour(index), alpha=0.15, linewidth=0)
+                ax.fill_between(x, low, high, color=colour(index), alpha=0.15, linewidth=0)
             budgets.update(x)
     _budget_axis(ax, sorted(budgets))
     return shown
@@ -228,14 +221,6 @@ def _budget_axis(ax: Any, budgets: Sequence[float]) -> None:
     ax.set_xticks(kept, [f"{budget:.3g}" for budget in kept])
 
 
-def _draw_floor(ax: Any, rows: Sequence[Row], metric: str) -> None:
-    floors = [row for row in rows if row.feature_path == "none" and row.attack is None and metric in row.mean]
-    if floors:
-        floor = max(floors, key=lambda row: row.mean[metric])
-        ax.axhline(floor.mean[metric], color="#555555", linestyle=":", linewidth=1.2,
-                   label=_plain(f"{floor.model} (reads no features)"))  # fmt: skip
-
-
 def _draw_margins(ax: Any, clean: Row, attacked: Sequence[tuple[Setting, Row | None]]) -> None:
     channels = list(clean.margins)
     width = 0.8 / (1 + len(attacked))
@@ -246,11 +231,11 @@ def _draw_margins(ax: Any, clean: Row, attacked: Sequence[tuple[Setting, Row | N
         x = [place - 0.4 + (index + 0.5) * width for place, _ in present]
         spread = [row.margins_std.get(channel) or 0.0 for _, channel in present]
         heights = [row.margins[channel] for _, channel in present]
-        bars = {"color": _colour(index), "hatch": _HATCHES[index % len(_HATCHES)], "edgecolor": "white"}
+        bars = {"color": colour(index), "hatch": _HATCHES[index % len(_HATCHES)], "edgecolor": "white"}
         whiskers = {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2}
-        ax.bar(x, heights, width, label=_plain(label), linewidth=0.4, yerr=spread if any(spread) else None,
+        ax.bar(x, heights, width, label=plain(label), linewidth=0.4, yerr=spread if any(spread) else None,
                error_kw=whiskers, **bars)  # fmt: skip
-    ax.set_xticks(range(len(channels)), [_plain(channel) for channel in channels])
+    ax.set_xticks(range(len(channels)), [plain(channel) for channel in channels])
     ax.axhline(0, color="black", linewidth=0.8)
 
 
@@ -283,45 +268,3 @@ def _by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in sorted(rows, key=lambda row: row.order):
         groups.setdefault(row.dataset, []).append(row)
     return groups
-
-
-def _pages(kind: str, dataset: str, title: str, panels: Sequence[Any]) -> Iterator[tuple[str, Figure, list[Any], Any]]:
-    pages = [panels[start : start + _PANELS] for start in range(0, len(panels), _PANELS)]
-    for number, page in enumerate(pages, 1):
-        name, words = f"{kind}-{dataset}", title
-        if len(pages) > 1:
-            name, words = f"{name}-{number}", f"{title} ({number} of {len(pages)})"
-        columns = min(3, len(page))
-        lines = -(-len(page) // columns)
-        figure = Figure(figsize=(max(6.4, 3.4 * columns), 2.8 * lines + 0.9), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
-        for ax in axes[len(page) :]:
-            ax.set_axis_off()
-        figure.suptitle(_plain(words), fontsize=11)
-        yield name, figure, axes[: len(page)], page
-
-
-def _legend(figure: Figure, axes: Sequence[Any]) -> None:
-    found: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if found:
-        # As many side by side as fit the figure's width, at about 14 characters to the inch.
-        fitting = int(14 * figure.get_figwidth() / (max(map(len, found)) + 8))
-        columns = max(1, min(len(found), fitting, 5))
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _plain(text: str) -> str:
-    # A dollar sign would start a formula, a leading underscore hide a label from the legend.
-    return re.sub(r"^_", " _", text).replace("$", r"\$")
-
-
-def _colour(index: int) -> str:
-    return _COLOURS[index % len(_COLOURS)]
-
-
-def _marker(index: int) -> str:
-    return _MARKERS[index % len(_MARKERS)]

@@ -79,7 +79,8 @@ def labelled_attacks(attacks: Sequence[dict[str, Any]]) -> list[tuple[Setting, d
     result = []
     for attack in attacks:
         arguments = arguments_of(attack)
-        variant = ", ".join(f"{key}={arguments.get(key)}" for key in varying[attack["attack"]])
+        known = {key: arguments.get(key) for key in varying[attack["attack"]]}
+        variant = ", ".join(f"{key}={value}" for key, value in known.items() if value is not None)
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
         # Which modality is named first says nothing, and must not make two rows of one.
         modalities = tuple(sorted(attack["modalities"]))

@@ -65,7 +65,12 @@ class Row:
     @property
     def doubts(self) -> dict[str, str]:
         """The flags that say that the numbers are not to be trusted as they stand."""
-        return {name: text for name, text in self.flags.items() if name not in EXPLANATIONS}
+        return doubts_of(self.flags)
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The other flags, which only say why nothing could change."""
+        return {name: text for name, text in self.flags.items() if name not in self.doubts}
 
     @property
     def line(self) -> tuple[str, str, str]:
@@ -85,6 +90,15 @@ class Row:
         setting = self.setting
         line = (self.dataset, self.feature_path == "none", self.model, *defense_order(self.defense))
         return (*line, setting is not None, () if setting is None else setting.order)
+
+
+def doubts_of(flags: Mapping[str, str]) -> dict[str, str]:
+    """Those of an attack's flags that say that its numbers are not to be trusted as they stand.
+
+    Args:
+        flags: Texts by name.
+    """
+    return {name: text for name, text in flags.items() if name not in EXPLANATIONS}
 
 
 def defense_order(name: str) -> tuple[bool, str]:
@@ -154,7 +168,7 @@ def _row(
     decline_std: dict[str, float | None] = {}
     if setting is not None:
         for metric in metrics:
-            values = [_decline(before["metrics"][metric], after["metrics"][metric]) for before, after in pairs]
+            values = [decline_of(before["metrics"][metric], after["metrics"][metric]) for before, after in pairs]
             known = [v for v in values if v is not None]
             # A mean over the seeds that happen to have one would be a number of another experiment.
             complete = len(known) == len(values)
@@ -190,7 +204,13 @@ def _moments(values: Mapping[str, Sequence[float]]) -> tuple[dict[str, float], d
     return mean, {name: stdev(numbers) if len(numbers) > 1 else None for name, numbers in values.items()}
 
 
-def _decline(clean: float, attacked: float) -> float | None:
+def decline_of(clean: float, attacked: float) -> float | None:
+    """The change from a clean to an attacked value in per cent, negative for a loss; `None` where there was nothing.
+
+    Args:
+        clean: The value on clean features.
+        attacked: The value on attacked ones.
+    """
     return None if clean == 0 else 100 * (attacked - clean) / clean
 
 
@@ -236,6 +256,17 @@ def strongest(declines: Mapping[Key, Mapping[Hashable, float]]) -> Key:
         return fmean(numbers) if numbers else math.inf
 
     return min(declines, key=score)
+
+
+def floor_of(rows: Sequence[Row], metric: str) -> Row | None:
+    """The best clean row of a model that reads no features: what every other model has to stay above, also attacked.
+
+    Args:
+        rows: Summarised results of one data set.
+        metric: The metric.
+    """
+    floors = [row for row in rows if row.feature_path == "none" and row.attack is None and metric in row.mean]
+    return max(floors, key=lambda row: row.mean[metric], default=None)
 
 
 def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Setting]:

@@ -81,7 +81,7 @@ def make_entries() -> list[dict[str, Any]]:
     return entries
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def entry() -> Any:
     """Makes entries."""
     return make_entry

@@ -14,20 +14,40 @@ def _axes(figure):
 
 
 def test_budget_curve_lines_and_data(entries):
-    ((name, figure),) = plot_budget_curve(entries)
-    assert name == "budget-hm"
-    axes = _axes(figure)
-    assert [ax.get_title() for ax in axes] == ["GRCN: PGD on textual", "GRCN: PGD on visual"]
+    figures = dict(plot_budget_curve(entries))
+    assert list(figures) == ["budget-textual-hm", "budget-visual-hm"]
+    assert [_axes(f)[0].get_title() for f in figures.values()] == ["GRCN\nPGD", "GRCN\nPGD"]
+    (ax,) = _axes(figures["budget-visual-hm"])
     # Three defenses, each with its noise, and the model that reads no features.
-    lines = {line.get_label(): line for line in axes[1].get_lines()}
+    lines = {line.get_label(): line for line in ax.get_lines()}
     assert len(lines) == 7
     assert list(lines["none"].get_xdata()) == [0, 5, 10]
     assert lines["none"].get_ydata()[:2] == pytest.approx([0.21, 0.1459])
     assert lines["none, Noise (control)"].get_linestyle() == "--"
     assert lines["LightGCN (reads no features)"].get_ydata()[0] == pytest.approx(0.15)
-    assert len(axes[1].collections) == 3
-    assert axes[1].get_ylim()[0] == 0
-    assert "%" in axes[1].get_xlabel()
+    assert len(ax.collections) == 3
+    assert "%" in ax.get_xlabel()
+    assert "visual, per item" in figures["budget-visual-hm"].get_suptitle()
+
+
+def test_panels_of_a_data_set_have_one_scale_and_other_threats_other_figures(entry):
+    kept = {("PGD", "visual", 0.05): 0.5, ("PGD", "visual", 0.1): 0.4}
+    low, high = entry("A", clean=0.1, kept=kept), entry("B", clean=0.4, kept=kept)
+    figures = dict(plot_budget_curve([low, high]))
+    assert list(figures) == ["budget-visual-hm"]
+    assert [ax.get_ylim() for ax in _axes(figures["budget-visual-hm"])] == [(0, pytest.approx(0.42))] * 2
+    high["attacks"][0]["scope"] = "matrix"
+    assert list(dict(plot_budget_curve([low, high]))) == ["budget-visual-hm", "budget-visual-matrix-l2-hm"]
+
+
+def test_a_curve_is_not_of_an_attack_that_was_run_once(entry):
+    budgets = (0.01, 0.05, 0.1, 0.2, 0.5)
+    kept = {("PGD", "visual", b): 0.5 for b in budgets} | {("Suite", "visual", 0.05): 0.4}
+    ((_, figure),) = plot_budget_curve([entry(kept=kept)])
+    assert _axes(figure)[0].get_title() == "GRCN\nPGD"
+    kept |= {("Suite", "visual", b): 0.4 for b in budgets[:3]}
+    ((_, figure),) = plot_budget_curve([entry(kept=kept)])
+    assert _axes(figure)[0].get_title() == "GRCN\nSuite"
 
 
 def test_one_seed_has_no_band(entry):
@@ -72,15 +92,15 @@ def test_many_panels_go_on_several_pages(entry):
     many = [entry(model=f"M{k}", kept={("PGD", "visual", 0.05): 0.7}) for k in range(14)]
     for plot in (plot_budget_curve, plot_margins, plot_training):
         pages = plot(many)
-        assert [len(_axes(figure)) for _, figure in pages] == [6, 6, 2]
-        assert len({name for name, _ in pages}) == 3
+        assert [len(_axes(figure)) for _, figure in pages] == [9, 5]
+        assert len({name for name, _ in pages}) == 2
 
 
 def test_files_have_safe_names_and_odd_labels_do_no_harm(tmp_path, entry):
     kept = {("PGD", "visual", 0.05): 0.7}
     odd = [entry(model="_a$b$ \\frac{", dataset=name, kept=kept) for name in ("../x y", "../x?y")]
     paths = save_figures(odd, tmp_path)
-    assert len({path.name for path in paths}) == 6
+    assert len({path.name for path in paths}) == 8
     assert all(path.parent == tmp_path and path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
