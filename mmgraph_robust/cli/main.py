@@ -193,6 +193,25 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
 
 @app.command()
 @_clear_errors
+def compare(
+    first: Annotated[str, typer.Argument(help="A result file, a run folder, or COMMIT:PATH in this repository.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    metric: Annotated[str, typer.Option(help="What is compared.")] = "recall@20",
+) -> None:
+    """Says what differs between two sets of results, and whether it is noise."""
+    from mmgraph_robust.reporting import compare as compare_results
+    from mmgraph_robust.reporting import print_table
+
+    found = compare_results(first, second, metric)
+    for sentence in found.sentences:
+        print(sentence)
+    for table in (found.brief, *found.circumstances):
+        if table.rows:
+            print_table(table)
+
+
+@app.command()
+@_clear_errors
 def tune(
     config: Annotated[Path, typer.Argument(help="The study: a TOML (or JSON) file.")],
     workers: Annotated[int, typer.Option(help="Number of processes.")] = 1,

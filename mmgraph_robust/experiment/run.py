@@ -28,12 +28,14 @@ from mmgraph_robust.reporting import (
     Table,
     check_entry,
     full,
-    headline,
+    leaderboard,
     published_table,
+    rank_table,
     read_entries,
     read_files,
     save_figures,
     to_csv,
+    to_latex,
     to_markdown,
     write_page,
 )
@@ -185,11 +187,14 @@ def report(folder: str | Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{folder / 'entries'} holds no result entries: run something first")
     metric = plan["metric"]
     published = read_published(folder, entries)
-    tables = [headline(entries, metric), full(entries, metric), *([published] if published else [])]
+    board, numbers = leaderboard(entries, metric), full(entries, metric)
+    tables = [board, rank_table(entries, metric), numbers, *([published] if published else [])]
     write_text(folder / "table.md", "\n\n".join(to_markdown(table) for table in tables) + "\n")
-    write_text(folder / "table.csv", to_csv(tables[1]))
+    write_text(folder / "table.tex", "\n".join(to_latex(table) for table in tables[:2]))
+    write_text(folder / "table.csv", to_csv(numbers))
     save_figures(entries, folder, metric)
-    write_page(entries, folder / "report.html", title=f"Robustness report: {plan['name']}", metric=metric)
+    title = f"Robustness report: {plan['name']}"
+    write_page(entries, folder / "report.html", title=title, metric=metric, about=plan["about"])
     return entries
 
 

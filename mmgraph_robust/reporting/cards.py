@@ -22,7 +22,7 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.settings import Setting, format_budget, labelled_attacks
+from mmgraph_robust.reporting.settings import Setting, attacks_of, format_budget, labelled_attacks
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, decline_of, defense_order, doubts_of
 
 _PATHS = {
@@ -81,11 +81,12 @@ def make_cards(entries: Sequence[Entry], metric: str = "recall@20") -> list[Card
         line = entry["dataset"], entry["feature_path"] == "none", entry["model"]
         return *line, *defense_order(entry["defense"]), entry["seed"]
 
-    return [_card(f"card-{number}", entry, metric) for number, entry in enumerate(sorted(entries, key=order))]
+    among = attacks_of(entries)
+    return [_card(f"card-{number}", entry, metric, among) for number, entry in enumerate(sorted(entries, key=order))]
 
 
-def _card(name: str, entry: Entry, metric: str) -> Card:
-    attacks = labelled_attacks(entry["attacks"]) if entry["feature_path"] != "none" else []
+def _card(name: str, entry: Entry, metric: str, among: Sequence[Entry]) -> Card:
+    attacks = labelled_attacks(entry["attacks"], among) if entry["feature_path"] != "none" else []
     tables = [_attack_table(attacks, entry["clean"]["metrics"].get(metric), metric)] if attacks else []
     if entry.get("carries"):
         tables.append(_carries_table(entry["carries"]))

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mmgraph_robust.errors import ConfigError, unknown_name
-from mmgraph_robust.reporting.cells import Column, Table, format_signed, metric_label, text_cell
+from mmgraph_robust.reporting.cells import (
+    MISSING,
+    Column,
+    Table,
+    difference_cell,
+    format_signed,
+    metric_label,
+    number_cell,
+    text_cell,
+)
 from mmgraph_robust.reporting.changes import Change, Measured, differences, shown
 from mmgraph_robust.reporting.comparisons import comparison_table
 from mmgraph_robust.reporting.entries import Entry, identity_of
@@ -72,16 +81,39 @@ class ResultComparison:
         if len(different) < len(self.cells):
             note = f"{len(self.cells) - len(different)} cells without any difference are not shown."
             cells = replace(cells, notes=(note, *cells.notes))
+        return [table for table in (cells, *self.circumstances) if table.rows]
+
+    @property
+    def circumstances(self) -> list[Table]:
+        """What was done differently, and what only one has, as far as there is any."""
+        names = ("A", "B")
         changes = [
             [change.key, shown(change.before), shown(change.after), self._where(change)] for change in self.changes
         ]
         alone = [[name, thing] for name, own in zip(names, (self.only_a, self.only_b), strict=True) for thing in own]
         tables = [
-            cells,
             _text_table("What differs", ("Key", *names, "Trainings"), changes),
             _text_table("What only one has", ("In", "What"), alone),
         ]
         return [table for table in tables if table.rows]
+
+    @property
+    def brief(self) -> Table:
+        """The cells that differ, for a narrow screen."""
+        columns = [Column("What"), Column("A", kind="value"), Column("B", kind="value"), Column("B - A", kind="value")]
+        cells = []
+        for cell in self.cells:
+            if _equal(cell):
+                continue
+            setting = "clean" if cell.setting is None else cell.setting.label
+            what = f"{cell.dataset}, {cell.model}, {cell.defense}: {setting}"
+            interval = f"{cell.test.low:+.4f} to {cell.test.high:+.4f}" if cell.test else MISSING
+            numbers = [number_cell(cell.before), number_cell(cell.after), difference_cell(cell.difference)]
+            cells.append(
+                [text_cell(what), *numbers, text_cell(interval), text_cell(self.verdict(cell).removeprefix("within "))]
+            )
+        columns += [Column("95 % interval"), Column("Verdict")]
+        return Table.from_cells(f"{metric_label(self.metric)}, B against A", columns, cells)
 
     def _where(self, change: Change) -> str:
         if len(change.trainings) == len(self.trainings):

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from mmgraph_robust.reporting.cells import Cell, Column, Table, metric_label, number_cell, text_cell
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.settings import labelled_attacks
+from mmgraph_robust.reporting.settings import attacks_of, labelled_attacks
 from mmgraph_robust.reporting.summary import defense_order
 
 _GOALS = {"Hide": "hide", "Promote": "promote"}
@@ -19,9 +19,10 @@ def goal_table(entries: Sequence[Entry]) -> Table:
     Args:
         entries: Result entries; those of untargeted attacks have no part in it.
     """
+    among = attacks_of(entries)
     found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     for entry in sorted(entries, key=lambda e: (e["dataset"], e["model"], defense_order(e["defense"]))):
-        for setting, attack in labelled_attacks(entry["attacks"]):
+        for setting, attack in labelled_attacks(entry["attacks"], among):
             goal = attack.get("goal") or {}
             if goal.get("name") not in _GOALS:
                 continue

@@ -17,14 +17,16 @@ from matplotlib.figure import Figure
 from mmgraph_robust.reporting.board import ALL, Board, Line, flag_texts, make_board
 from mmgraph_robust.reporting.cards import Card, make_cards
 from mmgraph_robust.reporting.cells import DOUBTFUL, MISSING, NOT_APPLICABLE, format_change, metric_label, number_cell
+from mmgraph_robust.reporting.comparisons import comparison_table, comparisons
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.forms import to_html
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.overview import overview, scope
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training
+from mmgraph_robust.reporting.ranks import rank_table
 from mmgraph_robust.reporting.scatter import COLOURS, charts, readers, shape_path
-from mmgraph_robust.reporting.summary import NO_DEFENSE, Row, summarize
+from mmgraph_robust.reporting.summary import NO_DEFENSE, Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import full, headline, sensitive_table, training_table
 from mmgraph_robust.utils import write_text
 
@@ -68,6 +70,8 @@ def write_page(
     curves = _pictures(plot_budget_curve([*clean, *joint], metric))
     more_curves = _pictures(plot_budget_curve([*clean, *alone], metric))
     defended = [row for row in rows if row.defense != NO_DEFENSE]
+    compared = comparisons(entries, metric, settings=choose_settings(rows, metric))
+    several = len({row.line[1:] for row in rows}) > 1
     page = _environment().get_template("report.html.j2").render(
         title=title,
         metric=metric_label(metric),
@@ -77,6 +81,8 @@ def write_page(
         sentences=sentences(rows, metric),
         board=board,
         board_notes=_board_notes(board),
+        compared=comparison_table(compared, metric) if compared else None,
+        ranks=rank_table(rows, metric) if several else None,
         lines=_board_lines(board, cards),
         data=board.describe(),
         charts=charts(board),

@@ -101,16 +101,17 @@ def setting_order(setting: Setting | None) -> tuple[object, ...]:
     return (False,) if setting is None else (True, *setting.order)
 
 
-def parts_of(entries: Iterable[Entry], metric: str) -> Parts:
+def parts_of(entries: Iterable[Entry], metric: str, among: Sequence[Entry] | None = None) -> Parts:
     """What was measured, by setting and seed, as far as it has the metric.
 
     Args:
         entries: The entries of one data set, model and defense.
         metric: The metric.
+        among: The attacks that names tell apart, see :func:`labelled_attacks`.
     """
     parts: Parts = {}
     for entry in entries:
-        for setting, part in ((None, entry["clean"]), *labelled_attacks(entry["attacks"])):
+        for setting, part in ((None, entry["clean"]), *labelled_attacks(entry["attacks"], among)):
             if metric in part["metrics"]:
                 made_from = {"data_hash": entry["provenance"].get("data_hash")}
                 parts.setdefault(setting, {})[entry["seed"]] = part | made_from

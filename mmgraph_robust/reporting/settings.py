@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: The attack that is no attack: random noise of the same size, the control of every claim.
@@ -61,22 +61,24 @@ def format_budget(budget: float) -> str:
     return f"{100 * budget:.3g} %"
 
 
-def labelled_attacks(attacks: Sequence[dict[str, Any]]) -> list[tuple[Setting, dict[str, Any]]]:
+def labelled_attacks(
+    attacks: Sequence[dict[str, Any]], among: Sequence[dict[str, Any]] | None = None
+) -> list[tuple[Setting, dict[str, Any]]]:
     """The attacks of an entry with their settings.
 
     Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``.
 
     Args:
         attacks: The entry's attacks.
+        among: The attacks that names tell apart (default: these): those of all entries that are shown together, so that
+            the same attack has one name in all of them.
     """
     kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for attack in attacks:
+    for attack in attacks if among is None else among:
         kinds.setdefault(attack["attack"], []).append(arguments_of(attack))
-    varying = {
-        name: sorted({key for one in kind for key in one if any(other.get(key) != one[key] for other in kind)})
-        for name, kind in kinds.items()
-    }
+    varying = {name: _varying(kind) for name, kind in kinds.items()}
     result = []
+    called: dict[Setting, list[dict[str, Any]]] = {}
     for attack in attacks:
         arguments = arguments_of(attack)
         known = {key: arguments.get(key) for key in varying[attack["attack"]]}
@@ -84,8 +86,21 @@ def labelled_attacks(attacks: Sequence[dict[str, Any]]) -> list[tuple[Setting, d
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
         # Which modality is named first says nothing, and must not make two rows of one.
         modalities = tuple(sorted(attack["modalities"]))
-        result.append((Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"])), attack))
+        setting = Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"]))
+        # Other targets, as many of them: the first, the second, ... of each seed belong together.
+        targets = {key: attack.get(key) for key in ("items", "goal")}
+        same = called.setdefault(setting, [])
+        if targets not in same:
+            same.append(targets)
+        if place := same.index(targets):
+            setting = replace(setting, attack=f"{name} #{place + 1}")
+        result.append((setting, attack))
     return result
+
+
+def attacks_of(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All attacks of some entries, for :func:`labelled_attacks` to tell apart."""
+    return [attack for entry in entries for attack in entry["attacks"]]
 
 
 def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +112,15 @@ def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
     return dict(attack.get("arguments") or {}) | threat
 
 
+def _varying(kind: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = {key for one in kind for key in one}
+    return sorted(key for key in keys if len({str(one.get(key)) for one in kind}) > 1)
+
+
 def _in_short(value: Any) -> Any:
-    """Lists of ids take no room in a name: how many, and the first."""
+    """Lists of ids, which differ between seeds, take no room in a name: how many."""
     if isinstance(value, list):
-        return f"{len(value)} from {value[0]}" if value else "none"
+        return f"{len(value)} items" if value else "none"
     if isinstance(value, dict):
         return " ".join(str(_in_short(part)) for part in value.values() if part is not None)
     return value

@@ -40,8 +40,10 @@ def _read(path: Path, name: str) -> list[Entry]:
         return merge([(path.name, entry)])
     if not path.is_dir():
         raise ConfigError(f"no such result file or folder: {name}")
-    inner = path / "entries"
-    entries = read_entries(inner if inner.is_dir() else path)
+    inner, plan = path / "entries", path / "plan.json"
+    # A run folder may hold results that its configuration no longer asks for.
+    keys = set(read_json(plan)["keys"]) if inner.is_dir() and plan.exists() else None
+    entries = read_entries(inner if inner.is_dir() else path, keys)
     if not entries:
         raise CheckpointError(f"{name} holds no result entries")
     return entries

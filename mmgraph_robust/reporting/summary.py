@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.reporting.entries import Entry, check_entry, identity_of
-from mmgraph_robust.reporting.settings import Setting, labelled_attacks
+from mmgraph_robust.reporting.settings import Setting, attacks_of, labelled_attacks
 
 Key = TypeVar("Key")
 
@@ -147,11 +147,12 @@ def summarize(entries: Sequence[Entry]) -> list[Row]:
         CheckpointError: See :func:`by_line`.
     """
     rows = []
+    among = attacks_of(entries)
     for line, group in by_line(entries).items():
         rows.append(_row(line, None, [(e["clean"], e["clean"]) for e in group], group[0]["feature_path"]))
         runs: dict[Setting, list[tuple[Entry, Entry]]] = {}
         for entry in group:
-            for setting, attack in labelled_attacks(entry["attacks"]):
+            for setting, attack in labelled_attacks(entry["attacks"], among):
                 runs.setdefault(setting, []).append((entry["clean"], attack))
         rows += [_row(line, setting, pairs, group[0]["feature_path"]) for setting, pairs in runs.items()]
     return sorted(rows, key=lambda row: row.order)

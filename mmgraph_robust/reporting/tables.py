@@ -15,16 +15,15 @@ from mmgraph_robust.reporting.cells import (
     NOT_APPLICABLE,
     Cell,
     Column,
+    Table,
     change_cell,
     format_change,
     marked,
+    metric_label,
     number_cell,
     text_cell,
 )
-from mmgraph_robust.reporting.cells import Table as Table
-from mmgraph_robust.reporting.cells import metric_label as metric_label
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.forms import to_html as to_html
 from mmgraph_robust.reporting.settings import Setting, format_budget
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
 

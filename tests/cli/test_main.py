@@ -183,3 +183,23 @@ def test_a_suite_that_is_not_there_is_told(tmp_path, monkeypatch):
     assert done.exit_code == 2
     assert "unknown suite 'smoke'" in done.output
     assert not list(tmp_path.iterdir())
+
+
+def test_compare_says_what_differs_and_what_is_noise(tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(
+        'name = "toy"\n[data]\nformat = "synthetic"\nnum_users = 60\nnum_items = 40\n[training]\nmax_epochs = 1\n'
+        '[[models]]\nname = "VBPR"\n[[attacks]]\nname = "Noise"\n'
+    )
+    for name, rate in (("a", "1e-3"), ("b", "1e-2")):
+        done = call("run", config, "--out", tmp_path / name, "--set", f"training.learning_rate={rate}")
+        assert done.exit_code == 0, done.output
+    same = call("compare", tmp_path / "a", tmp_path / "a")
+    assert same.exit_code == 0, same.output
+    assert "identical" in same.output
+    other = call("compare", tmp_path / "a", tmp_path / "b")
+    assert other.exit_code == 0, other.output
+    assert "learning_rate" in other.output
+    gone = call("compare", tmp_path / "a", tmp_path / "c")
+    assert gone.exit_code == 2
+    assert len([line for line in gone.output.splitlines() if "Error: " in line]) == 1

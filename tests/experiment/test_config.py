@@ -125,4 +125,4 @@ def test_what_does_not_fit_the_data_is_said_before_training(change, message):
 def test_the_undefended_model_may_have_another_label():
     config = RunConfig(BASE | {"defenses": [{"name": "none", "label": "plain"},
                                             {"name": "ModalityBalancing", "sensitive": "auto"}]})  # fmt: skip
-    assert config.undefended.label == "plain"
+    assert [defense.label for defense in config.defenses] == ["plain", "ModalityBalancing"]

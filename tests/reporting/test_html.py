@@ -61,7 +61,9 @@ def test_page_is_whole_and_needs_no_network(tmp_path, entries):
     assert all(a["src"].startswith("data:image/webp;base64,") for a in images)
     assert images[0]["alt"].startswith("hm: Recall@20 under attacks on textual, per item. Panels: GRCN, PGD.")
     assert ("html", {"lang": "en"}) in reader.attributes
-    assert reader.tags.count("caption") == reader.tags.count("table") == 5 + 6
+    assert reader.tags.count("caption") == reader.tags.count("table") == 7 + 6
+    assert "Each defense against none" in text
+    assert "Mean rank" in text
     assert "A & B" in text
     assert "8 trials <each>" in text
     assert "Under PGD on visual at 5 % per item, GRCN on hm loses 30.5" in text

@@ -1,8 +1,7 @@
-import json
-
 import pytest
 
 from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.reporting import read_entries
 from mmgraph_robust.tuning import Objective, Workbench, final_test
 from mmgraph_robust.tuning import final as room
 
@@ -29,8 +28,7 @@ def test_the_test_split_is_read_once(done, tmp_path, monkeypatch):
     assert record["results"][best]["attacked"] == pytest.approx(sum(worst) / 2)
     for name in ("table.md", "report.html"):
         assert "defaults" in (tmp_path / "test" / name).read_text()
-    stored = json.loads((tmp_path / "test" / best / "entries" / f"VBPR-{best}-seed7.json").read_text())
-    assert stored == next(e for e in own if e["seed"] == 7)
+    assert read_entries(tmp_path / "test" / best / "entries") == own
     with pytest.raises(ConfigError, match="was read for this study already.*--test-again"):
         final_test(config, study, tmp_path, progress=False)
     final_test(config, study, tmp_path, again=True, progress=False)
