@@ -14,6 +14,8 @@ from mmgraph_robust.defenses.modality_dropout import ModalityDropout
 from mmgraph_robust.defenses.ogm_ge import OGMGE
 from mmgraph_robust.defenses.projection_decay import ProjectionDecay
 from mmgraph_robust.defenses.smoothing import Smoothed
+from mmgraph_robust.defenses.trusted_item_graph import TrustedItemGraph
+from mmgraph_robust.defenses.wrapped import WrappedModel
 
 __all__ = [
     "APR",
@@ -31,4 +33,6 @@ __all__ = [
     "ProjectionDecay",
     "Smoothed",
     "Step",
+    "TrustedItemGraph",
+    "WrappedModel",
 ]

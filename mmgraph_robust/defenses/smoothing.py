@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import defended_modalities
+from mmgraph_robust.defenses.wrapped import WrappedModel
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
-from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import child_generator
 
 
-class Smoothed(Recommender):
+class Smoothed(WrappedModel):
     r"""A trained model that scores by its mean over noisy features, as in `"Certified Adversarial Robustness via
     Randomized Smoothing" <https://arxiv.org/abs/1902.02918>`_ (Cohen et al., ICML 2019).
 
@@ -26,13 +27,14 @@ class Smoothed(Recommender):
 
     It is a recommender like any other: evaluate it, and attack it through its own gradient. Vectors of the :math:`n`
     passes are concatenated and divided by :math:`\sqrt n`, so that their dot products are exactly the mean score, also
-    where users and items both depend on the features. A model that is linear in its features stays as it is but for
+    where users and items both depend on the features. Item graphs that are built before the forward pass are those of
+    features without noise: what is smoothed is the rest. A model that is linear in its features stays as it is but for
     noise. The noise is the same in every pass, so the attacker knows it; that the mean is over few draws
     makes certificates a matter of :func:`~mmgraph_robust.evaluation.smoothed_recall`, not of this class.
 
     Args:
-        model: The trained model. It is part of the smoothed one, not copied; save it alone.
-        data: The clean data, for the deviation of the noise.
+        model: The trained model. It is part of the smoothed one, not copied.
+        data: The clean data, for the deviation of the noise (:obj:`None`: it is read from a file afterwards).
         sigma: Standard deviation :math:`\sigma`, in units of the root mean square of each modality's clean entries.
         samples: Number :math:`n` of passes, each as dear as one of the model.
         modalities: The modalities that get noise (default: all that the model reads).
@@ -41,17 +43,19 @@ class Smoothed(Recommender):
     Source: the formula above, with one deliberate difference: scores are averaged, not votes for the largest.
     """
 
+    deviation: Tensor
+
     def __init__(
         self,
         model: Recommender,
-        data: HeteroData,
+        data: HeteroData | None,
         *,
         sigma: float = 0.1,
         samples: int = 8,
         modalities: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(model.num_users, model.num_items, model.feature_dims, seed=seed)
+        super().__init__(model, data, seed=seed)
         self._check(
             sigma=(0 <= sigma < float("inf"), "finite and >= 0", sigma), samples=(samples >= 1, ">= 1", samples)
         )
@@ -60,30 +64,25 @@ class Smoothed(Recommender):
                 f"no item feature reaches the score of '{type(model).__name__}': there is nothing to smooth"
             )
         names = defended_modalities(model, modalities)
-        self.model = model
         self.sigma = sigma
         self.samples = samples
-        self.feature_path = model.feature_path  # type: ignore[misc]
-        self.knn_k = model.knn_k
-        features = model.features(data)
-        if model.feature_path == "graph":
-            _check_reached(model, features, model.graph(data), names)
-        self._deviation = {m: sigma * float(features[m].double().square().mean().sqrt()) for m in names}
-
-    def _reset(self, generator: torch.Generator) -> None:
-        self.model.reset_parameters()
-
-    def item_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
-        """Those of the model, from features without noise: what is smoothed is the rest of its forward pass."""
-        return self.model.item_graphs(features, graph)
+        self.names = names
+        deviation = torch.zeros(len(names), dtype=torch.double)
+        if data is not None:
+            features = model.features(data)
+            if model.feature_path == "graph":
+                _check_reached(model, features, model.graph(data), names)
+            deviation = torch.stack([sigma * features[m].double().square().mean().sqrt().cpu() for m in names])
+        self.register_buffer("deviation", deviation)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings whose scores are means over the noise."""
         generator = child_generator(self.seed, "smoothing")
         passes = []
         for _ in range(self.samples):
-            noise = {m: torch.randn(features[m].shape, generator=generator) for m in self._deviation}
-            noisy = {m: features[m] + d * noise[m].to(features[m]) for m, d in self._deviation.items()}
+            noise = {m: torch.randn(features[m].shape, generator=generator) for m in self.names}
+            deviation = dict(zip(self.names, self.deviation, strict=True))
+            noisy = {m: features[m] + deviation[m].to(features[m]) * noise[m].to(features[m]) for m in self.names}
             passes.append(self.model(features | noisy, graph))
         scale = self.samples**-0.5
         user = {c: scale * torch.cat([e.user[c] for e in passes], dim=1) for c in passes[0].channels}

@@ -14,9 +14,9 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.attacks import Attack, Suite, ThreatModel, suite
 from mmgraph_robust.data import features
 from mmgraph_robust.data.schema import ITEM, USER, interactions
-from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.evaluation import RobustnessEvaluator, find_sensitive, modality_shares
+from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.config import Component, RunConfig
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.metrics import cutoff_of
@@ -243,11 +243,12 @@ def _train(
     progress: bool,
 ) -> dict[str, Any]:
     """Trains, or goes on training; writes the model and returns what the entry says of it."""
-    defense = _build_defense(unit, undefended, folder)
-    model: Recommender = unit.model.kind.from_data(data, **unit.model.arguments, seed=unit.seed).to(device)
+    model, defense = build(unit.model, unit.defense, data, unit.seed, _arguments(unit, undefended, folder))
     settings = config.training | unit.model.training | unit.defense.training
     checkpoint = folder.checkpoint(unit)
+    model = model.to(device)
     history = fit(model, data, defense, seed=unit.seed, checkpoint=checkpoint, progress=progress, **settings)
+    model = finish(model, unit.defense, data, unit.seed)
     save_model(model, folder.model(unit), data)
     return {
         "epochs": history.epochs,
@@ -258,7 +259,7 @@ def _train(
         "history": history.records,
         "config": {
             "model": {"name": unit.model.name, **unit.model.arguments},
-            "defense": {"name": "none"} if defense is None else defense.describe(),
+            "defense": {"name": unit.defense.name, **unit.defense.arguments} if defense is None else defense.describe(),
             "training": settings,
             "evaluation": config.evaluation.model_dump(),
             "data": config.describe()["data"],
@@ -270,9 +271,8 @@ def _sensitive(model: Recommender, data: HeteroData, unit: Unit, metric: str) ->
     return find_sensitive(model, data, metric=metric, seed=unit.seed) if unit.defense.name == "none" else None
 
 
-def _build_defense(unit: Unit, undefended: Unit | None, folder: RunFolder) -> Defense | None:
-    if unit.defense.name == "none":
-        return None
+def _arguments(unit: Unit, undefended: Unit | None, folder: RunFolder) -> dict[str, Any]:
+    """The defense's arguments, the sensitive modality among them where it was to be found."""
     arguments = dict(unit.defense.arguments)
     if arguments.get("sensitive") == "auto":
         # That one is part of the run was checked with the configuration.
@@ -286,8 +286,7 @@ def _build_defense(unit: Unit, undefended: Unit | None, folder: RunFolder) -> De
             )
         # What costs quality, rather than what costs margin: a margin may fall far without a rank changing.
         arguments["sensitive"] = found["by_metric"]
-    defense: Defense = unit.defense.kind(**arguments)
-    return defense
+    return arguments
 
 
 def _label(dataset: str, model: Component, defense: Component, seed: int) -> str:

@@ -15,6 +15,7 @@ from mmgraph_robust.data import DataWarning, modalities, write_mmrec
 from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
+from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.config import RunConfig, apply_overrides, find_component
 from mmgraph_robust.experiment.estimate import duration, total
 from mmgraph_robust.experiment.plans import read_goal
@@ -82,10 +83,11 @@ def train_one(
         "training": sections["training"],
     }
     config = RunConfig(settings)
-    victim = config.models[0].kind.from_data(data, **config.models[0].arguments, seed=seed).to(device)
-    plugged = None if defense == "none" else config.defenses[0].kind(**config.defenses[0].arguments)
+    victim, plugged = build(config.models[0], config.defenses[0], data, seed)
     checkpoint = out.with_suffix(".checkpoint.pt")
+    victim = victim.to(device)
     fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **config.training)
+    victim = finish(victim, config.defenses[0], data, seed)
     save_model(victim, out, data)
     checkpoint.unlink(missing_ok=True)
     return evaluator(embed(victim, data))

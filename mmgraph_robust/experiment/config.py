@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack, ThreatModel
 from mmgraph_robust.data import modalities, read_mmrec, synthetic
-from mmgraph_robust.defenses import Defense
+from mmgraph_robust.defenses import Defense, WrappedModel
 from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
 from mmgraph_robust.evaluation import Evaluator
 from mmgraph_robust.experiment.plans import AttackPlan
@@ -35,6 +35,7 @@ GIVEN_TO_FIT = (
     "model", "data", "defense", "seed", "checkpoint", "checkpoint_every", "progress", "graph", "on_epoch",
 )  # fmt: skip
 GIVEN_TO_MODEL = ("num_users", "num_items", "feature_dims", "seed")
+GIVEN_TO_WRAPPER = ("model", "data", "seed")
 
 
 class EvaluationConfig(Strict):
@@ -84,6 +85,11 @@ class Component:
     arguments: dict[str, Any]
     training: dict[str, Any]
     only: tuple[str, ...] | None = None
+
+    @property
+    def wraps(self) -> bool:
+        """Whether this defense is a model around the model, and not a part of its training."""
+        return self.kind is not None and issubclass(self.kind, WrappedModel)
 
     def fits(self, model: Component) -> bool:
         """Whether this defense is combined with `model`."""
@@ -150,9 +156,15 @@ class RunConfig:
                     raise ConfigError(f"defenses.{defense.label}: {unknown_name('modality', name, known)}")
         for model in self.models:
             try:
-                model.kind.from_data(data, **model.arguments)
+                built = model.kind.from_data(data, **model.arguments)
             except MMGraphError as error:
                 raise type(error)(f"models.{model.label}: {error}") from None
+            for defense in self.defenses:
+                if defense.wraps and defense.fits(model):
+                    try:
+                        defense.kind(built, data, **defense.arguments)
+                    except MMGraphError as error:
+                        raise type(error)(f"defenses.{defense.label}, around {model.label}: {error}") from None
         Evaluator(data, "test", self.evaluation.k)
         self.build_attacks(data)
         return data
@@ -201,11 +213,13 @@ class RunConfig:
                 raise ConfigError(f"defenses.none takes no arguments (got {sorted(arguments) or 'only'})")
             return Component(None, name, label, {}, training)
         found = find_component(kind, name)
-        checked = check_arguments(found, arguments, f"{kind}.{name}", GIVEN_TO_MODEL if kind == "models" else ())
+        wraps = kind == "defenses" and issubclass(found, WrappedModel)
+        given = GIVEN_TO_MODEL if kind == "models" else GIVEN_TO_WRAPPER if wraps else ()
+        checked = check_arguments(found, arguments, f"{kind}.{name}", given)
         if read is not None:
             # What `from_data` takes: a model that is not shown the others.
             checked["modalities"] = list(read)
-        if kind == "defenses":
+        if kind == "defenses" and not wraps:
             try:
                 found(**checked)
             except MMGraphError as error:
@@ -241,9 +255,14 @@ def find_component(kind: Literal["models", "attacks", "defenses"], name: object)
     Raises:
         ConfigError: If there is none of that name.
     """
-    room, base = {"models": (models, Recommender), "attacks": (attacks, Attack), "defenses": (defenses, Defense)}[kind]
+    rooms = {"models": models, "attacks": attacks, "defenses": defenses}
+    bases: dict[str, tuple[type[Any], ...]] = {
+        "models": (Recommender,),
+        "attacks": (Attack,),
+        "defenses": (Defense, WrappedModel),
+    }
     try:
-        return find_class(room, base, name)
+        return find_class(name, rooms[kind], *bases[kind])
     except ConfigError as error:
         raise type(error)(f"{kind}: {error}{' or none, for no defense' if kind == 'defenses' else ''}") from None
 

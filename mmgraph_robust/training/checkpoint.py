@@ -14,8 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust import models
+from mmgraph_robust import defenses, models
 from mmgraph_robust.data.schema import interactions
+from mmgraph_robust.defenses import WrappedModel
 from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.utils import atomic_write, find_class, hash_json, hash_tensors
@@ -63,7 +64,7 @@ def save_model(model: Recommender, path: str | Path, data: HeteroData | None = N
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
         "class": type(model).__name__,
-        "config": json.dumps(model.config),
+        "config": json.dumps(_describe(model)),
         "trained_on": "" if data is None else _training_hash(data),
     }
     metadata["sha256"] = _checksum(weights, metadata)
@@ -79,11 +80,27 @@ def load_model(path: str | Path) -> Recommender:
     """
     weights, metadata = _read(path)
     try:
-        kind: Any = find_class(models, Recommender, metadata["class"])
+        model = _build(metadata["class"], json.loads(metadata["config"]))
     except ConfigError as error:
-        raise CheckpointError(f"{path} holds a model of a class that is not there: {error}") from error
-    model: Recommender = kind(**json.loads(metadata["config"]))
+        raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
     model.load_state_dict(weights)
+    return model
+
+
+def _describe(model: Recommender) -> dict[str, Any]:
+    if not isinstance(model, WrappedModel):
+        return model.config
+    own = {name: value for name, value in model.config.items() if name not in ("model", "data")}
+    return own | {"model": [type(model.model).__name__, _describe(model.model)]}
+
+
+def _build(name: str, config: dict[str, Any]) -> Recommender:
+    if isinstance(inner := config.get("model"), list):
+        kind: Any = find_class(name, defenses, WrappedModel)
+        around: Recommender = kind(_build(*inner), None, **{k: v for k, v in config.items() if k != "model"})
+        return around
+    kind = find_class(name, models, Recommender)
+    model: Recommender = kind(**config)
     return model
 
 

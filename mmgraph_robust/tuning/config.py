@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust import defenses, models
 from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
+from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.config import (
     GIVEN_TO_FIT,
     GIVEN_TO_MODEL,
@@ -164,9 +165,10 @@ class StudyConfig:
         for where, run in self._extremes(sensitive):
             model, plugged = run.models[0], run.defenses[0]
             try:
-                built = model.kind.from_data(data, **model.arguments)
-                if plugged.name != "none":
-                    plugged.kind(**plugged.arguments).setup(built, data, built.graph(data))
+                built, defense = build(model, plugged, data, 0)
+                if defense is not None:
+                    defense.setup(built, data, built.graph(data))
+                finish(built, plugged, data, 0)
             except MMGraphError as error:
                 under = "" if plugged.name == "none" else f", with the defense '{plugged.label}'"
                 raise type(error)(f"{where}{under}: {error}") from None

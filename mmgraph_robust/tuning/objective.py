@@ -16,8 +16,10 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import Graph
 from mmgraph_robust.data.item_graphs import with_item_graphs
+from mmgraph_robust.defenses import WrappedModel
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.evaluation import find_sensitive, robustness
+from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
@@ -52,13 +54,13 @@ class Workbench:
             The model, what happened, and the data with the item graphs that the model reads.
         """
         component, plugged = run.models[0], run.defenses[0]
-        model: Recommender = component.kind.from_data(self.data, **component.arguments, seed=seed)
+        model, defense = build(component, plugged, self.data, seed)
         model = model.to(self.device)
-        defense = None if plugged.name == "none" else plugged.kind(**plugged.arguments)
-        data, graph = self._compiled(model)
+        # The item graphs of a model with another around it are not those of the model alone.
+        data, graph = (self.data, None) if isinstance(model, WrappedModel) else self._compiled(model)
         settings = run.training | component.training | plugged.training
         history = fit(model, data, defense, seed=seed, progress=False, graph=graph, on_epoch=on_epoch, **settings)
-        return model, history, data
+        return finish(model, plugged, self.data, seed), history, data
 
     def _compiled(self, model: Recommender) -> tuple[HeteroData, Graph]:
         # Item graphs differ by their number of neighbours; the user-item graph is the same for all models.

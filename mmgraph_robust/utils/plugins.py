@@ -11,19 +11,19 @@ from mmgraph_robust.errors import ConfigError, unknown_name
 T = TypeVar("T")
 
 
-def room_classes(room: ModuleType, base: type[T]) -> dict[str, type[T]]:
-    """The classes of a room that can be named, without their base, by name.
+def room_classes(room: ModuleType, *bases: type[T]) -> dict[str, type[T]]:
+    """The classes of a room that can be named, without their bases, by name.
 
     Args:
         room: A module with ``__all__``.
-        base: What they derive from; those with ``configurable = False`` are left out.
+        bases: What they derive from; those with ``configurable = False`` are left out.
     """
     members = {name: getattr(room, name) for name in room.__all__}
-    kinds = {n: c for n, c in members.items() if isinstance(c, type) and issubclass(c, base) and c is not base}
+    kinds = {n: c for n, c in members.items() if isinstance(c, type) and issubclass(c, bases) and c not in bases}
     return {n: c for n, c in kinds.items() if getattr(c, "configurable", True)}
 
 
-def find_class(room: ModuleType, base: type[T], name: object) -> type[T]:
+def find_class(name: object, room: ModuleType, *bases: type[T]) -> type[T]:
     """A class of a room, or one that an installed package registers under the room's name.
 
     A package adds a model by ``MyModel = "my_package:MyModel"`` in the table
@@ -31,21 +31,22 @@ def find_class(room: ModuleType, base: type[T], name: object) -> type[T]:
     join in the same way.
 
     Args:
-        room: A module with ``__all__``.
-        base: What the class has to derive from.
         name: Its name.
+        room: A module with ``__all__``.
+        bases: What the class has to derive from.
 
     Raises:
         ConfigError: If there is none of that name, or what is registered cannot be imported or is something else.
     """
-    known, added = room_classes(room, base), plugins(room.__name__)
+    known, added = room_classes(room, *bases), plugins(room.__name__)
     if isinstance(name, str) and name in known:
         return known[name]
     if not isinstance(name, str) or name not in added:
         raise ConfigError(unknown_name("name", name, [*known, *added]))
     found = load_plugin(added[name])
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"entry point '{name}' expects a subclass of {base.__name__} (got {found!r})")
+    if not (isinstance(found, type) and issubclass(found, bases)):
+        expected = " or ".join(base.__name__ for base in bases)
+        raise ConfigError(f"entry point '{name}' expects a subclass of {expected} (got {found!r})")
     return found
 
 

@@ -9,6 +9,7 @@ import mmgraph_robust as mr
 from benchmarks.robustness import cost, table
 from mmgraph_robust.attacks import PGD, Noise, Suite
 from mmgraph_robust.experiment import RunConfig, run
+from mmgraph_robust.reporting import read_entries
 from mmgraph_robust.utils import write_json
 
 CONFIG = {
@@ -132,3 +133,12 @@ def test_costs_are_those_of_real_passes(monkeypatch):
     assert set(found["attack_step"]) == {"frozen", "rebuilt"}
     assert found["suite"] > 0
     assert all(weights[name].equal(x) for name, x in model.state_dict().items())
+
+
+def test_a_run_is_kept_as_a_file_for_each_training(tmp_path):
+    models = [{"name": "VBPR", "embedding_dim": 4}]
+    small = CONFIG | {"models": models, "attacks": [{"name": "Noise"}, {"name": "PGD", "steps": 2}]}
+    entries = run(RunConfig(small), tmp_path / "run", progress=False)
+    (path,) = table.keep(tmp_path / "run", tmp_path / "results")
+    assert path == tmp_path / "results" / "shop" / "VBPR-none-seed0.json"
+    assert read_entries(path.parent) == entries

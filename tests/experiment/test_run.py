@@ -240,3 +240,31 @@ def test_the_published_settings_train_every_model_and_show_the_numbers_beside(tm
     table = (tmp_path / "run" / "table.md").read_text()
     assert "Ours beside the published numbers" in table
     assert "| GRCN | Recall@20 | 0.0833 |" in table
+
+
+def test_defenses_around_a_model_are_named_like_any_other(tmp_path):
+    models = [{"name": "VBPR", "embedding_dim": 4}, {"name": "FREEDOM", "embedding_dim": 4, "knn_k": 3}]
+    defenses = [
+        {"name": "none"},
+        {"name": "Smoothed", "only": ["VBPR"], "sigma": 0.5, "samples": 2},
+        {"name": "TrustedItemGraph", "only": ["FREEDOM"], "floor": 0.2},
+    ]
+    config = RunConfig(SMALL | {"models": models, "defenses": defenses})
+    entries = {(e["model"], e["defense"]): e for e in run(config, tmp_path, progress=False)}
+    assert set(entries) == {
+        ("VBPR", "none"),
+        ("FREEDOM", "none"),
+        ("VBPR", "Smoothed"),
+        ("FREEDOM", "TrustedItemGraph"),
+    }
+    # Smoothing comes after training, which is that of the model alone; trust is there from the first step.
+    losses = {key: [epoch["loss"] for epoch in entry["training"]["history"]] for key, entry in entries.items()}
+    assert losses["VBPR", "Smoothed"] == losses["VBPR", "none"]
+    assert losses["FREEDOM", "TrustedItemGraph"] != losses["FREEDOM", "none"]
+    assert entries["FREEDOM", "TrustedItemGraph"]["config"]["defense"]["floor"] == 0.2
+    assert len(entries["FREEDOM", "TrustedItemGraph"]["attacks"]) == 4
+    wrong = SMALL | {"models": models, "defenses": [{"name": "TrustedItemGraph", "only": ["VBPR"]}]}
+    with pytest.raises(ConfigError, match=r"defenses\.TrustedItemGraph, around VBPR: 'VBPR' reads no item graph"):
+        run(RunConfig(wrong), tmp_path / "wrong", progress=False)
+    with pytest.raises(ConfigError, match="unknown key 'flor'; did you mean 'floor'"):
+        RunConfig(SMALL | {"models": models, "defenses": [{"name": "TrustedItemGraph", "flor": 0.1}]})

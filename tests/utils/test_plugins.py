@@ -27,8 +27,8 @@ def plugin(tmp_path, monkeypatch):
 
 
 def test_a_class_of_the_room_or_of_a_package(plugin, shop, tmp_path):
-    assert find_class(models, Recommender, "GRCN") is models.GRCN
-    kind = find_class(models, Recommender, "Mine")
+    assert find_class("GRCN", models, Recommender) is models.GRCN
+    kind = find_class("Mine", models, Recommender)
     assert kind.__module__ == "my_shop"
     model = kind.from_data(shop, embedding_dim=4)
     mr.save_model(model, tmp_path / "m.safetensors")
@@ -47,7 +47,7 @@ def test_a_class_of_the_room_or_of_a_package(plugin, shop, tmp_path):
 )
 def test_what_is_no_model_is_told(plugin, name, message):
     with pytest.raises(ConfigError, match=message):
-        find_class(models, Recommender, name)
+        find_class(name, models, Recommender)
 
 
 def test_what_cannot_be_configured_is_left_out():
