@@ -37,14 +37,42 @@ def trust_by_hand(data, floor, support):
 
 @pytest.mark.parametrize("support", [1, 3, 50])
 def test_edges_count_as_far_as_users_confirm_them(tiny, support):
-    model = TrustedItemGraph(FREEDOM.from_data(tiny, knn_k=4), tiny, floor=0.2, support=support)
+    model = TrustedItemGraph(FREEDOM.from_data(tiny, knn_k=4), tiny, softness=0.0, floor=0.2, support=support)
     graph = cosine_graph(model.features(tiny)["visual"], 4)
     expected = trust_by_hand(tiny, 0.2, support)
     assert (expected < 1).any()
-    assert torch.allclose(dense(model.weigh(graph)), dense(graph) * expected)
-    weights = model.weigh(graph)
-    again = model.weigh(SoftGraph(weights.structure, weights.cosine, torch.full_like(weights.selection, 0.5)))
-    assert torch.allclose(dense(again), 0.5 * dense(weights))
+    assert torch.allclose(dense(model.weigh(graph, 4)), dense(graph) * expected)
+    weights = model.weigh(graph, 4)
+    again = model.weigh(SoftGraph(weights.structure, weights.cosine, torch.full_like(weights.selection, 0.6)), 4)
+    assert torch.allclose(dense(again), 0.6 * dense(weights))
+
+
+@pytest.mark.parametrize("softness", [0.2, 1.0])
+def test_neighbours_trade_weight_little_by_little(tiny, softness):
+    model = TrustedItemGraph(FREEDOM.from_data(tiny, knn_k=3), tiny, softness=softness, candidates=2, floor=1.0)
+    graph = cosine_graph(model.features(tiny)["visual"], 6)
+    found = model.weigh(graph, 3)
+    cosine = dense(graph)
+    for item, row in enumerate(dense(found.unweighted())):
+        others = [j for j in range(8) if j != item and cosine[item, j] != 0]
+        values = cosine[item, others]
+        temperature = softness * values.std(unbiased=False)
+        low, high = values.min() - 50 * temperature, values.max() + 50 * temperature
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if torch.sigmoid((values - middle) / temperature).sum() > 2 else (low, middle)
+        assert torch.allclose(row[others], torch.sigmoid((values - low) / temperature), atol=1e-4)
+        assert row[item] == 1.0
+        assert row.sum() == pytest.approx(3.0, abs=1e-4)
+
+
+def test_further_candidates_at_weight_zero_change_nothing(tiny):
+    model = TrustedItemGraph(FREEDOM.from_data(tiny, knn_k=3), tiny, candidates=2, floor=0.3)
+    x = model.features(tiny)["visual"]
+    narrow, wide = cosine_graph(x, 6), cosine_graph(x, 8)
+    there = (dense(narrow) != 0)[wide.row.long(), wide.col.long()].float()
+    soft = SoftGraph(wide.structure, wide.values(), there)
+    assert torch.allclose(dense(model.weigh(soft, 3)), dense(model.weigh(narrow, 3)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +80,7 @@ def test_full_trust_leaves_the_model_as_it_is_and_less_does_not(tiny, kind):
     model = kind.from_data(tiny, embedding_dim=4, knn_k=4)
     features, graph = model.features(tiny), mr.Graph.from_data(tiny)
     plain = torch.cat(model(features, graph).concatenated())
-    whole = torch.cat(TrustedItemGraph(model, tiny, floor=1.0)(features, graph).concatenated())
+    whole = torch.cat(TrustedItemGraph(model, tiny, softness=0.0, floor=1.0)(features, graph).concatenated())
     assert torch.allclose(whole, plain, atol=1e-6)
     less = torch.cat(TrustedItemGraph(model, tiny, floor=0.1, support=1)(features, graph).concatenated())
     assert not torch.allclose(less, plain, atol=1e-4)
@@ -114,6 +142,10 @@ def test_bad_input(tiny, tmp_path):
     model = FREEDOM.from_data(tiny, knn_k=3)
     with pytest.raises(ConfigError, match="floor"):
         TrustedItemGraph(model, tiny, floor=1.5)
+    with pytest.raises(ConfigError, match="softness"):
+        TrustedItemGraph(model, tiny, softness=-1.0)
+    with pytest.raises(ConfigError, match="candidates"):
+        TrustedItemGraph(model, tiny, candidates=0)
     with pytest.raises(ConfigError, match="support"):
         TrustedItemGraph(model, tiny, support=0)
     mr.save_model(TrustedItemGraph(model, tiny), tmp_path / "m.safetensors")
