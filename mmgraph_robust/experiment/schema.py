@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from mmgraph_robust.errors import ConfigError, unknown_name
 
@@ -35,8 +35,15 @@ def schema_of(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> type[Ba
         if name in ("self", *skip) or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints[name], default)
+        fields[name] = (_from_file(hints[name]), default)
     return create_model(getattr(target, "__name__", "Arguments"), __config__=Strict.model_config, **fields)
+
+
+def _from_file(hint: Any) -> Any:
+    """Files know lists, and no tuples."""
+    if get_origin(hint) is not tuple:
+        return hint
+    return Annotated[hint, BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
 
 def check_arguments(

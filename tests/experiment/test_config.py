@@ -126,3 +126,12 @@ def test_the_undefended_model_may_have_another_label():
     config = RunConfig(BASE | {"defenses": [{"name": "none", "label": "plain"},
                                             {"name": "ModalityBalancing", "sensitive": "auto"}]})  # fmt: skip
     assert [defense.label for defense in config.defenses] == ["plain", "ModalityBalancing"]
+
+
+def test_what_a_signature_calls_a_tuple_is_a_list_in_a_file():
+    config = RunConfig(BASE | {"attacks": [{"name": "GraphRelaxation", "temperature": [0.8, 0.2]}, {"name": "PGD"}]})
+    ((attack, _), *_) = config.build_attacks(mr.synthetic(num_users=30, num_items=20))
+    assert attack.temperature == (0.8, 0.2)
+    assert RunConfig(config.describe()).describe() == config.describe()
+    with pytest.raises(ConfigError, match="temperature"):
+        RunConfig(BASE | {"attacks": [{"name": "GraphRelaxation", "temperature": [0.8]}]})
