@@ -5,7 +5,7 @@ import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, GraphProblem, GraphRelaxation, NeighbourSwap, ThreatModel
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.data.schema import interactions
-from mmgraph_robust.defenses import Smoothed, TrustedItemGraph
+from mmgraph_robust.defenses import Smoothed, TrustedItemGraph, WrappedModel
 from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.models import DRAGON, FREEDOM, LATTICE, MGCN, VBPR
 from mmgraph_robust.sparse import SoftGraph, cosine_graph
@@ -123,6 +123,7 @@ def test_trained_attacked_and_saved(shop, tmp_path):
     mr.save_model(model, tmp_path / "m.safetensors", shop)
     again = mr.load_model(tmp_path / "m.safetensors")
     assert type(again) is TrustedItemGraph
+    assert issubclass(TrustedItemGraph, WrappedModel)
     assert again.floor == 0.05
     assert mr.evaluate(again, shop) == mr.evaluate(model, shop)
 
