@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from mmgraph_robust.errors import MMGraphError
-from mmgraph_robust.utils import keep_freed_memory, read_json
+from mmgraph_robust.utils import keep_freed_memory
 
 app = typer.Typer(
     help="Multi-modal graph recommendation: train, attack, defend and measure.",
@@ -249,12 +249,13 @@ def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str,
 
 
 def _show(folder: Path, entries: list[dict[str, Any]]) -> None:
-    from mmgraph_robust.experiment.run import read_published
+    from mmgraph_robust.experiment.report import ReportPlan, read_published
     from mmgraph_robust.reporting import headline, print_table, sentences
 
-    metric = read_json(folder / "plan.json")["metric"]
+    plan = ReportPlan.read(folder)
+    metric = plan.metric
     print_table(headline(entries, metric))
-    if published := read_published(folder, entries):
+    if published := read_published(entries, plan):
         print_table(published)
     for sentence in sentences(entries, metric):
         print(sentence)

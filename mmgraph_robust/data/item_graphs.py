@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.schema import ITEM, features
 from mmgraph_robust.errors import DataError
-from mmgraph_robust.sparse import Adjacency, knn_graph
+from mmgraph_robust.sparse import Adjacency, SoftGraph, knn_graph
 
 _PREFIX = "similar_"
 
@@ -50,7 +50,8 @@ def with_item_graphs(data: HeteroData, graphs: Mapping[str, Adjacency]) -> Heter
 
     Args:
         data: The data set.
-        graphs: ``[num_items, num_items]`` per modality, rows gathering from their similar items.
+        graphs: ``[num_items, num_items]`` per modality, rows gathering from their similar items; of a
+            :class:`~mmgraph_robust.sparse.SoftGraph` the weights of the choice are kept as ``edge_selection``.
     """
     result = copy.copy(data)
     for kind in _edge_types(data):
@@ -59,7 +60,10 @@ def with_item_graphs(data: HeteroData, graphs: Mapping[str, Adjacency]) -> Heter
         store = result[ITEM, _PREFIX + name, ITEM]
         # In PyG an edge runs from source to target; a row is the target that gathers.
         store.edge_index = graph.edge_index().flip(0)
-        store.edge_weight = graph.values().detach()
+        if isinstance(graph, SoftGraph):
+            store.edge_weight, store.edge_selection = graph.cosine.detach(), graph.selection.detach()
+        else:
+            store.edge_weight = graph.values().detach()
     return result
 
 
@@ -75,9 +79,12 @@ def stored_item_graphs(data: HeteroData) -> dict[str, Adjacency]:
         store = data[kind]
         if "edge_index" not in store:
             raise DataError(f"data[{kind}] lacks 'edge_index': make item graphs with 'add_item_graphs'")
-        graphs[kind[1].removeprefix(_PREFIX)] = Adjacency.from_edge_index(
+        graph = Adjacency.from_edge_index(
             store.edge_index.flip(0), num_rows=size, num_cols=size, values=store.get("edge_weight")
         )
+        if "edge_selection" in store:
+            graph = SoftGraph(graph.structure, graph.values(), store.edge_selection[graph.order])
+        graphs[kind[1].removeprefix(_PREFIX)] = graph
     return graphs
 
 

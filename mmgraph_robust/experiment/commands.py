@@ -18,8 +18,8 @@ from mmgraph_robust.evaluation import Evaluator, embed, evaluate
 from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.config import RunConfig, apply_overrides, find_component
 from mmgraph_robust.experiment.estimate import duration, total
+from mmgraph_robust.experiment.plan import dry_run
 from mmgraph_robust.experiment.plans import read_goal
-from mmgraph_robust.experiment.run import dry_run
 from mmgraph_robust.experiment.schema import check_arguments
 from mmgraph_robust.experiment.suite import FOLDER, Suite
 from mmgraph_robust.models import Recommender

@@ -110,7 +110,7 @@ class RunConfig:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         file = parse(_RunFile, values, "")
-        self.name = file.name
+        self.name = _check_label(file.name, "name")
         self.seeds = file.seeds
         self.evaluation = file.evaluation
         _check_metric(self.evaluation)
@@ -211,7 +211,7 @@ class RunConfig:
         if kind == "defenses" and name == "none":
             if arguments or only is not None:
                 raise ConfigError(f"defenses.none takes no arguments (got {sorted(arguments) or 'only'})")
-            return Component(None, name, label, {}, training)
+            return Component(None, name, label, {}, self._training(training, f"defenses.{label}"))
         found = find_component(kind, name)
         wraps = kind == "defenses" and issubclass(found, WrappedModel)
         given = GIVEN_TO_MODEL if kind == "models" else GIVEN_TO_WRAPPER if wraps else ()
@@ -224,10 +224,13 @@ class RunConfig:
                 found(**checked)
             except MMGraphError as error:
                 raise type(error)(f"{kind}.{label}: {error}") from None
-        if training:
-            merged = _check_training(self.training | training, f"{kind}.{name}.training")
-            training = {key: merged[key] for key in training}
-        return Component(found, name, label, checked, training, only)
+        return Component(found, name, label, checked, self._training(training, f"{kind}.{name}"), only)
+
+    def _training(self, own: dict[str, Any], where: str) -> dict[str, Any]:
+        if not own:
+            return {}
+        merged = _check_training(self.training | own, f"{where}.training")
+        return {key: merged[key] for key in own}
 
     def _attack(self, values: Mapping[str, Any]) -> tuple[Component, AttackPlan]:
         name, label, _, arguments = _take("attacks", values)
@@ -351,9 +354,14 @@ def _take(kind: str, values: Mapping[str, Any]) -> tuple[str, str, dict[str, Any
         raise ConfigError(
             f"{kind}: every entry needs a 'name', and 'label' and 'training' must fit (got {dict(values)})"
         )
-    if not label.replace("_", "").replace("-", "").replace(".", "").replace("+", "").isalnum():
-        raise ConfigError(f"{kind}.{name}: 'label' expects letters, digits, '.', '_', '-', '+' (got '{label}')")
-    return name, label, training, arguments
+    return name, _check_label(label, f"{kind}.{name}: 'label'"), training, arguments
+
+
+def _check_label(label: str, where: str) -> str:
+    """What becomes a part of file names."""
+    if not label.translate(str.maketrans("", "", "_-.+")).isalnum():
+        raise ConfigError(f"{where} expects letters, digits, '.', '_', '-', '+' (got '{label}')")
+    return label
 
 
 def _describe(component: Component) -> dict[str, Any]:

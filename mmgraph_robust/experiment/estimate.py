@@ -62,7 +62,7 @@ class Countdown:
     """What is left of some work, from how long what is done of it took.
 
     Args:
-        expected: Expected seconds of each cell that is not done, by key; None where unknown.
+        expected: Expected seconds of each cell that is not done, by name; None where unknown.
     """
 
     def __init__(self, expected: dict[str, float | None]) -> None:
@@ -73,9 +73,14 @@ class Countdown:
         self._whole = sum(self._left.values())
         self._began = time.monotonic()
 
-    def done(self, key: str) -> None:
+    def done(self, name: str) -> None:
         """One cell less."""
-        self._left.pop(key, None)
+        self._left.pop(name, None)
+
+    @property
+    def count(self) -> int:
+        """How many cells are left."""
+        return len(self._left)
 
     def text(self) -> str:
         """What is left, in words; empty while nothing is done."""

@@ -31,8 +31,13 @@ class Workers:
 
     def __init__(self, jobs: int, cluster: str | None = None) -> None:
         self.jobs = jobs
-        self._client: AbstractContextManager[Any] = nullcontext() if cluster is None else _connect(cluster)
-        self._backend = "loky" if cluster is None else "dask"
+        self._client: AbstractContextManager[Any] = nullcontext()
+        self._deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
+        self._backend = "loky"
+        if cluster is not None:
+            self._client, killed = _connect(cluster)
+            self._deaths += (killed,)
+            self._backend = "dask"
 
     def __call__(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """The results, in the order in which they are done.
@@ -50,7 +55,7 @@ class Workers:
             )
             try:
                 yield from done
-            except BrokenProcessPool as error:
+            except self._deaths as error:
                 raise MMGraphError(
                     "a process died, perhaps for want of memory; run again to go on, with fewer --jobs"
                 ) from error
@@ -63,13 +68,14 @@ class Workers:
         self._client.__exit__(*error)  # type: ignore[arg-type]
 
 
-def _connect(address: str) -> AbstractContextManager[Any]:
+def _connect(address: str) -> tuple[AbstractContextManager[Any], type[Exception]]:
+    """A client of the scheduler, and what is raised where its workers die."""
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError as error:
         raise ConfigError("a cluster needs Dask: pip install 'mmgraph_robust[cluster]'") from error
     try:
         client: AbstractContextManager[Any] = Client(address, timeout=_CONNECT_S)
     except (OSError, ValueError) as error:
         raise ConfigError(f"no Dask scheduler answers at '{address}': {error}") from error
-    return client
+    return client, KilledWorker

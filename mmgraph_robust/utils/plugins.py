@@ -47,6 +47,9 @@ def find_class(name: object, room: ModuleType, *bases: type[T]) -> type[T]:
     if not (isinstance(found, type) and issubclass(found, bases)):
         expected = " or ".join(base.__name__ for base in bases)
         raise ConfigError(f"entry point '{name}' expects a subclass of {expected} (got {found!r})")
+    if found.__name__ != name:
+        # It is looked up by its own name where it was saved.
+        raise ConfigError(f"entry point '{name}' expects the name of its class, '{found.__name__}'")
     return found
 
 

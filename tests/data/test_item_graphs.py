@@ -4,8 +4,9 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.data import Graph, add_item_graphs, with_item_graphs
 from mmgraph_robust.data.item_graphs import stored_item_graphs
+from mmgraph_robust.data.schema import features
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.sparse import Adjacency, knn_graph
+from mmgraph_robust.sparse import Adjacency, SoftGraph, cosine_graph, knn_graph
 from mmgraph_robust.training import data_hash
 
 
@@ -108,3 +109,13 @@ def test_bad_input(tiny):
     data["item", "similar_visual", "item"].edge_weight = torch.ones(2)
     with pytest.raises(DataError, match="lacks 'edge_index'.*add_item_graphs"):
         Graph.from_data(data)
+
+
+def test_the_weights_of_a_choice_are_stored_with_it(tiny):
+    graph = cosine_graph(features(tiny)["visual"], 4)
+    soft = SoftGraph(graph.structure, graph.values(), torch.rand(graph.num_edges))
+    stored = stored_item_graphs(with_item_graphs(tiny, {"visual": soft, "textual": graph}))
+    assert isinstance(stored["visual"], SoftGraph)
+    assert not isinstance(stored["textual"], SoftGraph)
+    assert torch.equal(stored["visual"].selection, soft.selection)
+    assert torch.equal(stored["visual"].values(), soft.values())

@@ -68,6 +68,8 @@ def test_an_entry_says_what_made_it(tmp_path):
     entries = [json.loads(path.read_text()) for path in (tmp_path / "entries").glob("*.json")]
     for entry in entries:
         check_entry(entry)
+        assert "history" in entry["training"]
+        assert entry["config"]["evaluation"]["metric"] == "recall@20"
         assert entry["config"]["model"] == {"name": "VBPR", **RunConfig(SMALL).models[0].arguments}
         assert {"data_hash", "feature_hash", "commit", "version", "torch"} <= set(entry["provenance"])
         assert entry["memory_mb"] > 0
@@ -137,7 +139,7 @@ def test_a_changed_configuration_adds_what_is_missing_and_shows_no_other(tmp_pat
     assert len(set(numbers(tmp_path)) - before) == 1
     with caplog.at_level(logging.WARNING):
         (entry,) = run(RunConfig(SMALL | {"training": {"max_epochs": 3}}), tmp_path, progress=False)
-    assert "does not ask for (toy VBPR none): they stay there" in caplog.text
+    assert "holds 6 results that are not asked for (of toy VBPR none): they stay there" in caplog.text
     assert entry["training"]["epochs"] == 3
     assert report(tmp_path) == [entry]
     with pytest.raises(ConfigError, match="jobs"):
@@ -268,3 +270,88 @@ def test_defenses_around_a_model_are_named_like_any_other(tmp_path):
         run(RunConfig(wrong), tmp_path / "wrong", progress=False)
     with pytest.raises(ConfigError, match="unknown key 'flor'; did you mean 'floor'"):
         RunConfig(SMALL | {"models": models, "defenses": [{"name": "TrustedItemGraph", "flor": 0.1}]})
+
+
+def test_two_labels_of_one_setting_are_two_units_and_train_once(tmp_path):
+    models = [{"name": "VBPR", "embedding_dim": 4}, {"name": "VBPR", "embedding_dim": 4, "label": "again"}]
+    entries = run(RunConfig(SMALL | {"models": models}), tmp_path, progress=False)
+    assert [(e["model"], len(e["attacks"])) for e in entries] == [("VBPR", 4), ("again", 4)]
+    assert entries[0]["clean"] == entries[1]["clean"]
+    assert len(list((tmp_path / "models").glob("*.safetensors"))) == 1
+
+
+def test_another_metric_trains_nothing_anew(tmp_path):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    (model,) = (tmp_path / "models").glob("*.safetensors")
+    written = model.stat().st_mtime_ns
+    (entry,) = run(RunConfig(SMALL | {"evaluation": {"k": [5], "metric": "ndcg@5"}}), tmp_path, progress=False)
+    assert set(entry["clean"]["per_user"]) == {"ndcg@5"}
+    assert len(entry["attacks"]) == 4
+    assert model.stat().st_mtime_ns == written
+
+
+def test_attacks_are_measured_on_the_model_of_their_training(tmp_path):
+    config = SMALL | {"seeds": [0, 1]}
+    run(RunConfig(config), tmp_path, progress=False)
+    first, second = sorted((tmp_path / "models").glob("*.safetensors"))
+    first.write_bytes(second.read_bytes())
+    more = RunConfig(config | {"attacks": [*SMALL["attacks"], {"name": "SingleStep", "modalities": ["all"]}]})
+    with pytest.raises(
+        MMGraphError, match=r"1 of 12 cells failed.*is not the model that the \.json beside it tells of"
+    ):
+        run(more, tmp_path, progress=False)
+    # Trained anew to other weights, as by another machine: the entries tell of another model.
+    first.unlink()
+    record = first.with_suffix(".json")
+    other = json.loads(second.with_suffix(".json").read_text())
+    record.write_text(json.dumps(other))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(MMGraphError, match="1 of 12 cells failed.*is another than the one that"):
+        run(more, tmp_path, progress=False)
+    first.unlink()
+    record.unlink()
+    assert all(len(entry["attacks"]) == 5 for entry in run(more, tmp_path, progress=False))
+
+
+def test_a_damaged_model_is_kept_and_trained_anew(tmp_path, caplog):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    whole = numbers(tmp_path)
+    (model,) = (tmp_path / "models").glob("*.safetensors")
+    for count in (1, 2):
+        model.write_bytes(model.read_bytes()[:-50])
+        for path in list((tmp_path / "entries").glob("*Noise*.json")):
+            path.unlink()
+        run(RunConfig(SMALL), tmp_path, progress=False)
+        assert len(list((tmp_path / "models").glob("*.damaged*"))) == count
+    assert "is kept as" in caplog.text
+    assert numbers(tmp_path) == whole
+
+
+def test_an_attack_that_fails_costs_no_other(tmp_path):
+    boxed = {"name": "PGD", "steps": 2, "modalities": ["all"], "box": {"visual": [50.0, 60.0]}}
+    config = RunConfig(SMALL | {"attacks": [boxed, {"name": "Noise", "modalities": ["all"]}]})
+    with pytest.raises(MMGraphError, match="1 of 3 cells failed.*PGD.*'box' of modality"):
+        run(config, tmp_path, progress=False)
+    (entry,) = report(tmp_path)
+    assert [attack["attack"] for attack in entry["attacks"]] == ["Noise"]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, {"device": "gpu"}, "'device' expects one that torch can use here"),
+        ({"name": "a/b"}, {}, "name expects letters"),
+        ({"defenses": [{"name": "none", "training": {"max_epoch": 3}}]}, {}, "did you mean 'max_epochs'"),
+        ({"models": CONFIG["models"][:1], "defenses": [{"name": "FeatureNoise"}]}, {}, "there is nothing to run"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(tmp_path, change, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        run(RunConfig(SMALL | change), tmp_path / "run", progress=False, **arguments)
+    assert not (tmp_path / "run" / "entries").exists()
+
+
+def test_folders_of_before_are_reported(tmp_path):
+    entries = run(RunConfig(SMALL), tmp_path, progress=False)
+    (tmp_path / "plan.json").unlink()
+    assert report(tmp_path) == entries

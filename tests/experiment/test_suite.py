@@ -40,13 +40,23 @@ def test_cells_are_named_by_what_makes_them():
     plan = make_plan(Suite(TWO))
     assert len(plan.units) == 8
     assert len(plan.keys) == 16
-    assert all(unit.defense.name == "none" for unit in plan.units[:4])
+    # What is stopped has compared something.
+    assert [unit.seed for unit in plan.units] == [0] * 4 + [1] * 4
+    assert len(plan.waves) == 1
     again = make_plan(Suite(TWO | {"name": "other", "about": {"Tuning": "none"}}))
     assert again.keys == plan.keys
     more = make_plan(Suite(TWO | {"seeds": [0, 1, 2], "attacks": [*TWO["attacks"], {"name": "PGD"}]}))
     assert more.keys > plan.keys
     longer = make_plan(Suite(TWO | {"training": {"max_epochs": 3}}))
     assert not longer.keys & plan.keys
+
+
+def test_those_that_others_look_at_come_first():
+    asks = {"name": "ModalityBalancing", "sensitive": "auto"}
+    plan = make_plan(Suite(TWO | {"defenses": [{"name": "none"}, asks]}))
+    first, second = plan.waves
+    assert {unit.defense.label for unit in first} == {"none"}
+    assert {unit.defense.label for unit in second} == {"ModalityBalancing"}
 
 
 @pytest.mark.parametrize(

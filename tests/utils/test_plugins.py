@@ -10,7 +10,10 @@ from mmgraph_robust.models import Recommender
 from mmgraph_robust.utils import find_class, room_classes
 
 SOURCE = "from mmgraph_robust.models import VBPR\n\n\nclass Mine(VBPR):\n    pass\n\n\nthing = 3\n"
-POINTS = "Mine = my_shop:Mine\nthing = my_shop:thing\ngone = my_shop:gone\nnowhere = no_such_module:X\n"
+POINTS = (
+    "Mine = my_shop:Mine\nthing = my_shop:thing\ngone = my_shop:gone\nnowhere = no_such_module:X\n"
+    "Other = my_shop:Mine\n"
+)
 
 
 @pytest.fixture
@@ -42,6 +45,7 @@ def test_a_class_of_the_room_or_of_a_package(plugin, shop, tmp_path):
         ("thing", "'thing' expects a subclass of Recommender"),
         ("gone", "cannot be imported"),
         ("nowhere", "no_such_module"),
+        ("Other", "'Other' expects the name of its class, 'Mine'"),
         (None, "unknown name 'None'"),
     ],
 )

@@ -1,0 +1,99 @@
+"""Tables, pictures and the page of a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.reporting import (
+    Table,
+    full,
+    leaderboard,
+    published_table,
+    rank_table,
+    read_entries,
+    save_figures,
+    to_csv,
+    to_latex,
+    to_markdown,
+    write_page,
+)
+from mmgraph_robust.utils import read_json, write_json, write_text
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """What a report shows; kept as ``plan.json`` beside the entries.
+
+    Attributes:
+        name: Name of the run or suite.
+        metric: The metric of tables and pictures.
+        about: What a reader should know, by term.
+        keys: The cells that it asks for; None for all that there are.
+        published: Published numbers to be shown beside.
+    """
+
+    name: str
+    metric: str
+    about: Mapping[str, str]
+    keys: Collection[str] | None
+    published: Mapping[str, Any] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Keeps it in a run folder."""
+        plan = asdict(self) | {"keys": None if self.keys is None else sorted(self.keys)}
+        write_json(folder / "plan.json", plan)
+
+    @classmethod
+    def read(cls, folder: Path) -> ReportPlan:
+        """What a run folder was made for; one of an earlier version has its configuration only."""
+        if (folder / "plan.json").exists():
+            plan = read_json(folder / "plan.json")
+            return cls(plan["name"], plan["metric"], plan["about"], plan["keys"], plan.get("published"))
+        config = read_json(folder / "config.json")
+        return cls(config["name"], config["evaluation"]["metric"], {}, None, config.get("published"))
+
+
+def report(folder: str | Path, plan: ReportPlan | None = None) -> list[dict[str, Any]]:
+    """Writes tables, pictures and the page of a run folder from its result entries.
+
+    Args:
+        folder: The run folder.
+        plan: What it shows (default: what the folder was made for).
+
+    Returns:
+        The result entries.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    folder = Path(folder)
+    plan = ReportPlan.read(folder) if plan is None else plan
+    there = folder / "entries"
+    keys = None if plan.keys is None else set(plan.keys)
+    entries = read_entries(there, keys) if there.is_dir() else []
+    if not entries:
+        raise ConfigError(f"{there} holds no result entries: run something first")
+    board, numbers = leaderboard(entries, plan.metric), full(entries, plan.metric)
+    published = read_published(entries, plan)
+    tables = [board, rank_table(entries, plan.metric), numbers, *([published] if published else [])]
+    write_text(folder / "table.md", "\n\n".join(to_markdown(table) for table in tables) + "\n")
+    write_text(folder / "table.tex", "\n".join(to_latex(table) for table in tables[:2]))
+    write_text(folder / "table.csv", to_csv(numbers))
+    save_figures(entries, folder, plan.metric)
+    title = f"Robustness report: {plan.name}"
+    write_page(entries, folder / "report.html", title=title, metric=plan.metric, about=plan.about)
+    return entries
+
+
+def read_published(entries: Sequence[dict[str, Any]], plan: ReportPlan) -> Table | None:
+    """Measured results beside the published ones that a plan names, where it does.
+
+    Args:
+        entries: The result entries.
+        plan: The plan.
+    """
+    return None if plan.published is None else published_table(entries, plan.published)
