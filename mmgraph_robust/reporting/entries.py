@@ -2,8 +2,8 @@
 
 A file of schema 2 holds one training with its clean metrics (``key`` equals ``trained``), or one attack on the model of
 that training; it repeats what is needed to read it alone. ``clean`` and every attack may hold ``per_user``: the values
-of a metric for the users of the split in ascending order (:func:`~mmgraph_robust.utils.unpack`). A file of schema 1
-holds a training with all of its attacks.
+of a metric for the users of the split in ascending order (:func:`~mmgraph_robust.utils.unpack`). An attack may hold its
+``place`` among the attacks of its run. A file of schema 1 holds a training with all of its attacks.
 """
 
 from __future__ import annotations
@@ -115,6 +115,9 @@ def _attack_problems(attacks: Sequence[Any], clean: Mapping[str, Any]) -> Iterab
         if not _is_number(attack.get("budget")) or attack["budget"] < 0:
             sound = False
             yield f"'{where}.budget' expects a number >= 0 (got {attack.get('budget')!r})"
+        place = attack.get("place")
+        if not isinstance(place, (int, type(None))):
+            yield f"'{where}.place' expects an integer (got {place!r})"
         yield from _measure_problems(attack, where)
         ours, theirs = attack.get("metrics"), clean.get("metrics")
         if isinstance(ours, dict) and isinstance(theirs, dict) and set(ours) != set(theirs):
@@ -225,6 +228,8 @@ def _merged(parts: Sequence[Entry]) -> Entry:
     # The file of the training knows its history.
     base = next((part for part in parts if part["key"] == part["trained"]), parts[0])
     attacks = [attack | {"flags": dict(attack["flags"])} for part in parts for attack in part["attacks"]]
+    # Names of files are hashes. The order of the run is the same for every seed; old files do not tell it.
+    attacks.sort(key=lambda attack: math.inf if attack.get("place") is None else attack["place"])
     compared = [attack for attack in attacks if attack.get("outcome")]
     outcomes = [Outcome(**attack["outcome"]) for attack in compared]
     for attack, flags in zip(compared, compare(outcomes), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ class Setting:
     """What was done to the features: which attack, on what, how far.
 
     Args:
-        attack: Name of the attack.
+        attack: Name of the attack, with what tells it from others of its class: ``PGD``, ``PGD (steps=50) #2``.
         modalities: The attacked modalities.
         scope: ``"item"`` (a budget for each item) or ``"matrix"`` (one for all items together).
         norm: Norm of the budget.
@@ -47,7 +48,16 @@ class Setting:
     @property
     def is_control(self) -> bool:
         """Whether this is random noise and no attack."""
-        return self.attack.partition(" (")[0] == CONTROL
+        return re.fullmatch(rf"{CONTROL}( \(.*\))?( #\d+)?", self.attack) is not None
+
+    def numbered(self, number: int) -> Setting:
+        """The same on the `number`-th target: ``PGD``, ``PGD #2``, ...
+
+        Args:
+            number: From 1, which goes without saying.
+        """
+        name = re.sub(r" #\d+$", "", self.attack)
+        return replace(self, attack=name if number == 1 else f"{name} #{number}")
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -66,10 +76,11 @@ def labelled_attacks(
 ) -> list[tuple[Setting, dict[str, Any]]]:
     """The attacks of an entry with their settings.
 
-    Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``.
+    Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``; where
+    it was run alike on different targets, the second of them is ``PGD #2``.
 
     Args:
-        attacks: The entry's attacks.
+        attacks: The entry's attacks, in the order of the run, so that numbers mean the same in every seed.
         among: The attacks that names tell apart (default: these): those of all entries that are shown together, so that
             the same attack has one name in all of them.
     """
@@ -92,9 +103,7 @@ def labelled_attacks(
         same = called.setdefault(setting, [])
         if targets not in same:
             same.append(targets)
-        if place := same.index(targets):
-            setting = replace(setting, attack=f"{name} #{place + 1}")
-        result.append((setting, attack))
+        result.append((setting.numbered(same.index(targets) + 1), attack))
     return result
 
 

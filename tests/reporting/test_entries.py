@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmgraph_robust.errors import CheckpointError
-from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries, read_files
+from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries, read_files, summarize
 from mmgraph_robust.utils import write_json
 
 VISUAL = ("PGD", "visual", 0.05)
@@ -25,6 +25,7 @@ VISUAL = ("PGD", "visual", 0.05)
         (("attacks",), None, "'attacks'"),
         (("attacks", 0, "budget"), -1, "budget"),
         (("attacks", 0, "modalities"), [], "modalities"),
+        (("attacks", 0, "place"), "first", "place"),
         (("attacks", 0, "metrics"), {"other": 1.0}, "metrics of 'clean'"),
         (("clean", "metrics", "recall@20"), float("nan"), "finite"),
     ],
@@ -107,3 +108,28 @@ def test_files_are_read_one_by_one(tmp_path, entry):
     with pytest.warns(ReportWarning, match=r"torn\.json"):
         found = read_files(tmp_path)
     assert [(name, e["key"], len(e["attacks"])) for name, e in found] == [("a.json", "a", 1), ("b.json", "t", 0)]
+
+
+def test_attacks_stand_in_the_order_of_the_run_and_not_of_file_names(tmp_path, entry):
+    def target(seed, key, place):
+        file = attacked(entry, "PGD", 0.1 + 0.1 * place, "iterated", key, seed=seed)
+        file["attacks"][0] |= {"place": place, "items": [place]}
+        return file
+
+    # Names of files are hashes: in one seed the first attack comes first, in the other the second.
+    for seed, names in enumerate(("ab", "ba")):
+        for place, name in enumerate(names):
+            write_json(tmp_path / f"{seed}{name}.json", target(seed, name, place))
+    rows = {row.attack: row for row in summarize(read_entries(tmp_path))}
+    assert set(rows) == {None, "PGD", "PGD #2"}
+    assert rows["PGD"].mean["recall@20"] == pytest.approx(0.2 * 0.9)
+    assert rows["PGD #2"].mean["recall@20"] == pytest.approx(0.2 * 0.8)
+
+
+def test_old_attacks_without_a_place_come_last_as_they_come(tmp_path, entry):
+    for name, place in (("a", None), ("b", 7), ("c", None), ("d", 2)):
+        file = attacked(entry, f"Attack{name}", 0.1, "iterated", name)
+        file["attacks"][0] |= {} if place is None else {"place": place}
+        write_json(tmp_path / f"{name}.json", file)
+    (whole,) = read_entries(tmp_path)
+    assert [attack["attack"][-1] for attack in whole["attacks"]] == ["d", "b", "a", "c"]
