@@ -76,8 +76,8 @@ def labelled_attacks(
 ) -> list[tuple[Setting, dict[str, Any]]]:
     """The attacks of an entry with their settings.
 
-    Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``; where
-    it was run alike on different targets, the second of them is ``PGD #2``.
+    Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``.
+    Where it was run alike on different targets, the second of them is ``PGD #2``.
 
     Args:
         attacks: The entry's attacks, in the order of the run, so that numbers mean the same in every seed.
