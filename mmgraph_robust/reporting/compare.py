@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -266,8 +267,22 @@ def _measured(entry: Entry, metric: str) -> Measured:
 def _renamed(theirs: Measured, ours: Measured) -> Measured:
     """Their attacks under our names where they are the same: what else was run beside one is part of its name."""
     names = {_fingerprint(part): setting for setting, part in ours.items()}
-    found = {_fingerprint(part): (setting, part) for setting, part in theirs.items()}
-    return {names.get(key, setting): part for key, (setting, part) in found.items()}
+    found: dict[Setting | None, Entry] = {}
+    others = []
+    for setting, part in theirs.items():
+        key = _fingerprint(part)
+        if key in names:
+            found[names[key]] = part
+        else:
+            others.append((setting, part))
+    for setting, part in others:
+        name = setting
+        # What is theirs alone must not take the name of what both have.
+        numbers = count(1)
+        while name is not None and name in found:
+            name = name.numbered(next(numbers))
+        found[name] = part
+    return found
 
 
 def _fingerprint(part: Entry) -> str:

@@ -86,8 +86,7 @@ def _about(
 
 def _like(rows: Mapping[Setting | None, Row], chosen: Sequence[Setting]) -> list[Setting]:
     """All attacks of one model that are of the same threat and size as a chosen one, whichever is the strongest."""
-    threats = {(s.modalities, s.scope, s.norm, s.budget) for s in chosen}
-    own = [s for s in rows if s is not None and (s.modalities, s.scope, s.norm, s.budget) in threats]
+    own = [s for s in rows if s is not None and any(s.is_like(other) for other in chosen)]
     return [s for s in own if not s.is_control] or own
 
 

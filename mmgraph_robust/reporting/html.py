@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from mmgraph_robust.reporting.board import ALL, Board, Line, flag_texts, make_board
 from mmgraph_robust.reporting.cards import Card, make_cards
 from mmgraph_robust.reporting.cells import DOUBTFUL, MISSING, NOT_APPLICABLE, format_change, metric_label, number_cell
+from mmgraph_robust.reporting.changes import later_attacks
 from mmgraph_robust.reporting.comparisons import comparison_table, comparisons
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.findings import sentences
@@ -80,7 +81,7 @@ def write_page(
         overview=overview(board),
         sentences=sentences(rows, metric),
         board=board,
-        board_notes=_board_notes(board),
+        board_notes=_board_notes(board, entries),
         compared=comparison_table(compared, metric) if compared else None,
         ranks=rank_table(rows, metric) if several else None,
         lines=_board_lines(board, cards),
@@ -177,7 +178,7 @@ def _unbroken(number: str) -> str:
     return number.replace("± ", "±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _board_notes(board: Board) -> list[str]:
+def _board_notes(board: Board, entries: Sequence[Entry]) -> list[str]:
     meant = "; ".join(f"{' + '.join(found)} on {name}" for name, found in board.modalities.items())
     notes = [f"{ALL.capitalize()}: {meant}."] if meant else []
     if any(line.clean.seeds > 1 for line in board.lines):
@@ -186,7 +187,8 @@ def _board_notes(board: Board) -> list[str]:
         notes.append("Where there is one seed, there is no ±, and small differences may be chance.")
     if any(line.doubtful for line in board.lines):
         notes.append(f"{DOUBTFUL} A check contradicts the number; open the mark for the reason.")
-    return notes
+    later = later_attacks(entries)
+    return [*notes, f"{later}."] if later else notes
 
 
 # --- pictures and words -----------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def parts_of(entries: Iterable[Entry], metric: str, among: Sequence[Entry] | Non
     for entry in entries:
         for setting, part in ((None, entry["clean"]), *labelled_attacks(entry["attacks"], among)):
             if metric in part["metrics"]:
-                made_from = {"data_hash": entry["provenance"].get("data_hash")}
+                made_from = {"data_hash": part.get("provenance", entry["provenance"]).get("data_hash")}
                 parts.setdefault(setting, {})[entry["seed"]] = part | made_from
     return parts
 

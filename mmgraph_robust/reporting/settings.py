@@ -59,6 +59,14 @@ class Setting:
         name = re.sub(r" #\d+$", "", self.attack)
         return replace(self, attack=name if number == 1 else f"{name} #{number}")
 
+    def is_like(self, other: Setting) -> bool:
+        """Whether this is another attack, or the same one, under the same threat: the same modalities and budget.
+
+        Args:
+            other: The other setting.
+        """
+        return replace(self, attack=other.attack) == other
+
     @property
     def order(self) -> tuple[Any, ...]:
         """Sorting key: single modalities first, then small budgets, the control after the attacks."""
@@ -86,12 +94,12 @@ def labelled_attacks(
     """
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for attack in attacks if among is None else among:
-        kinds.setdefault(attack["attack"], []).append(arguments_of(attack))
+        kinds.setdefault(attack["attack"], []).append(_named_arguments(attack))
     varying = {name: _varying(kind) for name, kind in kinds.items()}
     result = []
     called: dict[Setting, list[dict[str, Any]]] = {}
     for attack in attacks:
-        arguments = arguments_of(attack)
+        arguments = _named_arguments(attack)
         known = {key: arguments.get(key) for key in varying[attack["attack"]]}
         variant = ", ".join(f"{key}={value}" for key, value in known.items() if value is not None)
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
@@ -116,9 +124,14 @@ def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
     """What an attack was run with, and what its threat model says besides the setting."""
     keys = ("relative", "labels", "items", "graph", "goal", "box", "knowledge", "queries")
     threat = {key: attack[key] for key in keys if key in attack}
-    for key in ("items", "goal"):
-        threat[key] = _in_short(threat.get(key))
-    return dict(attack.get("arguments") or {}) | threat
+    # Old files do not say that all items and no goal are meant.
+    return dict(attack.get("arguments") or {}) | {"items": None, "goal": None} | threat
+
+
+def _named_arguments(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """What of that may be in a name."""
+    arguments = arguments_of(attack)
+    return arguments | {key: _in_short(arguments[key]) for key in ("items", "goal")}
 
 
 def _varying(kind: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mmgraph_robust.reporting import Setting, rank_table
@@ -50,6 +52,13 @@ def test_noise_on_other_targets_has_no_rank(entry):
         runs.append(one)
     # Clean, PGD and PGD #2; noise is none.
     assert "overall over 3 of 3" in rank_table(runs).notes[0]
+
+
+def test_what_is_under_the_same_threat_is_alike():
+    setting = Setting("PGD", ("visual",), "item", "l2", 0.05)
+    assert setting.is_like(replace(setting, attack="Noise #2"))
+    for change in ({"scope": "matrix"}, {"norm": "linf"}, {"budget": 0.1}, {"modalities": ("textual",)}):
+        assert not setting.is_like(replace(setting, **change))
 
 
 def test_numbers_of_targets():
