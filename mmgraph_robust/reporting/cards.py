@@ -80,7 +80,7 @@ def make_cards(entries: Sequence[Entry], metric: str = "recall@20") -> list[Card
 
     def order(entry: Entry) -> tuple[Any, ...]:
         line = entry["dataset"], entry["feature_path"] == "none", entry["model"]
-        return *line, *defense_order(entry["defense"]), entry["seed"]
+        return *line, *defense_order(entry), entry["seed"]
 
     among = attacks_of(entries)
     return [_card(f"card-{number}", entry, metric, among) for number, entry in enumerate(sorted(entries, key=order))]

@@ -212,8 +212,9 @@ def compare_entries(
         raise ConfigError(unknown_name("metric", metric, known))
     sides = [{identity_of(e): e for group in by_line(entries).values() for e in group} for entries in (first, second)]
     other_data = _other_data(*sides)
-    shared = sorted(sides[0].keys() & sides[1].keys(), key=_order)
-    alone = [[_name(i) for i in sorted(side.keys() - set(shared), key=_order)] for side in sides]
+    order = {i: (*i[:2], *defense_order(e), i[3]) for side in sides for i, e in side.items()}
+    shared = sorted(sides[0].keys() & sides[1].keys(), key=order.__getitem__)
+    alone = [[_name(i) for i in sorted(side.keys() - set(shared), key=order.__getitem__)] for side in sides]
     changes: dict[str, tuple[Change, list[str]]] = {}
     lines: dict[tuple[str, str, str], list[dict[Setting | None, dict[int, Entry]]]] = {}
     for identity in shared:
@@ -288,11 +289,6 @@ def _renamed(theirs: Measured, ours: Measured) -> Measured:
 def _fingerprint(part: Entry) -> str:
     setting = [part.get(key) for key in ("attack", "scope", "norm", "budget")]
     return hash_json([setting, sorted(part.get("modalities", [])), arguments_of(part) if "attack" in part else {}])
-
-
-def _order(identity: Identity) -> tuple[object, ...]:
-    dataset, model, defense, seed = identity
-    return dataset, model, defense_order(defense), seed
 
 
 def _name(identity: Identity) -> str:

@@ -19,7 +19,7 @@ from mmgraph_robust.reporting.cells import (
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.pairing import LEVEL, Comparison, judged, pair_up, parts_of, setting_order
 from mmgraph_robust.reporting.settings import Setting, attacks_of
-from mmgraph_robust.reporting.summary import NO_DEFENSE, by_line, defense_order
+from mmgraph_robust.reporting.summary import by_line, undefended_lines
 from mmgraph_robust.reporting.tables import doubt_notes
 
 
@@ -56,10 +56,12 @@ def comparisons(
     wanted = None if settings is None else set(settings)
     among = attacks_of(entries)
     pairs = []
-    for line in sorted(groups, key=lambda line: (*line[:2], *defense_order(line[2]))):
-        base = groups.get((*line[:2], NO_DEFENSE), [])
-        if line[2] == NO_DEFENSE:
+    bare = {line[:2]: line for line in undefended_lines(entries)}
+    for line in sorted(groups):
+        reference = bare.get(line[:2])
+        if reference is None or line == reference:
             continue
+        base = groups[reference]
         ours, theirs = parts_of(base, metric, among), parts_of(groups[line], metric, among)
         for setting in sorted(ours.keys() & theirs.keys(), key=setting_order):
             if setting is None or wanted is None or setting in wanted:

@@ -28,6 +28,7 @@ Entry = dict[str, Any]
 
 SCHEMA = 2
 SCHEMAS = (1, 2)
+NO_DEFENSE = "none"
 FEATURE_PATHS = ("direct", "graph", "none")
 
 
@@ -197,6 +198,18 @@ def best_validation(training: Mapping[str, Any]) -> Any:
 def identity_of(entry: Entry) -> tuple[str, str, str, int]:
     """Data set, model, defense and seed."""
     return entry["dataset"], entry["model"], entry["defense"], entry["seed"]
+
+
+def is_undefended(entry: Entry) -> bool:
+    """Whether there was no defense: the configuration says so, whatever the label; without one, the label does.
+
+    Args:
+        entry: The entry.
+    """
+    config = entry["config"]
+    defense = config.get("defense") if isinstance(config, Mapping) else None
+    name = defense.get("name") if isinstance(defense, Mapping) else None
+    return bool((entry["defense"] if name is None else name) == NO_DEFENSE)
 
 
 def read_entries(folder: str | Path, keys: Collection[str] | None = None) -> list[Entry]:

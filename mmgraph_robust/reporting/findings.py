@@ -9,7 +9,6 @@ from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import (
-    NO_DEFENSE,
     NOT_ATTACKABLE,
     Row,
     as_rows,
@@ -51,7 +50,7 @@ def _about(
     name: str, defenses: Mapping[str, Mapping[Setting | None, Row]], peers: Sequence[Row], metric: str
 ) -> list[str]:
     label = metric_label(metric)
-    reference = defenses.get(NO_DEFENSE)
+    reference = next((rows for rows in defenses.values() if next(iter(rows.values())).undefended), None)
     first = next(iter(defenses.values()))
     some = next(iter(first.values()))
     if some.feature_path == "none":
@@ -147,7 +146,7 @@ def _against_floor(
     for defense, rows in defenses.items():
         row = rows.get(setting)
         if row is not None and metric in row.mean and row.mean[metric] < floor.mean[metric]:
-            below.append("no defense" if defense == NO_DEFENSE else defense)
+            below.append("no defense" if row.undefended else defense)
     if not below:
         return [f"All of this stays above {floor.model} ({floor.mean[metric]:.4f}), which reads no features."]
     return [f"Attacked, it falls below {floor.model}, which reads no features ({label} {floor.mean[metric]:.4f}), "

@@ -27,7 +27,7 @@ from mmgraph_robust.reporting.overview import overview, scope
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training
 from mmgraph_robust.reporting.ranks import rank_table
 from mmgraph_robust.reporting.scatter import COLOURS, charts, readers, shape_path
-from mmgraph_robust.reporting.summary import NO_DEFENSE, Row, choose_settings, summarize
+from mmgraph_robust.reporting.summary import Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import full, headline, sensitive_table, training_table
 from mmgraph_robust.utils import write_text
 
@@ -70,7 +70,7 @@ def write_page(
     alone = [row for row in rows if row.attack is not None and row.modalities != board.modalities.get(row.dataset)]
     curves = _pictures(plot_budget_curve([*clean, *joint], metric))
     more_curves = _pictures(plot_budget_curve([*clean, *alone], metric))
-    defended = [row for row in rows if row.defense != NO_DEFENSE]
+    defended = [row for row in rows if not row.undefended]
     compared = comparisons(entries, metric, settings=choose_settings(rows, metric))
     several = len({row.line[1:] for row in rows}) > 1
     page = _environment().get_template("report.html.j2").render(
@@ -94,7 +94,7 @@ def write_page(
         more_curves=more_curves if curves else [],
         sensitive=sensitive if sensitive.rows else None,
         headlines=[(name, table, len(table.rows) <= _SHORT) for name, table in headlines],
-        margins=_pictures(plot_margins([row for row in rows if row.defense == NO_DEFENSE], metric)),
+        margins=_pictures(plot_margins([row for row in rows if row.undefended], metric)),
         more_margins=_pictures(plot_margins(defended, metric)),
         goals=goals if goals.rows else None,
         cards=cards,

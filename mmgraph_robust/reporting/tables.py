@@ -336,8 +336,8 @@ def training_table(entries: Sequence[Entry]) -> Table:
 
 def _grouped(entries: Sequence[Entry]) -> list[tuple[tuple[str, str, str], list[Entry]]]:
     def key(entry: Entry) -> tuple[object, ...]:
-        order = defense_order(entry["defense"])
-        return entry["dataset"], entry["feature_path"] == "none", entry["model"], *order, entry["seed"]
+        path = entry["feature_path"] == "none"
+        return entry["dataset"], path, entry["model"], *defense_order(entry), entry["seed"]
 
     def line(entry: Entry) -> tuple[str, str, str]:
         return entry["dataset"], entry["model"], entry["defense"]

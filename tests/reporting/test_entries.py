@@ -9,6 +9,7 @@ import torch
 
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries, read_files, summarize
+from mmgraph_robust.reporting.entries import is_undefended
 from mmgraph_robust.utils import pack, write_json
 
 VISUAL = ("PGD", "visual", 0.05)
@@ -183,3 +184,18 @@ def test_old_attacks_without_a_place_come_last_as_they_come(tmp_path, entry):
         write_json(tmp_path / f"{name}.json", file)
     (whole,) = read_entries(tmp_path)
     assert [attack["attack"][-1] for attack in whole["attacks"]] == ["d", "b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("label", "config", "expected"),
+    [
+        ("none", {}, True),
+        ("plain", {}, False),
+        ("plain", {"defense": {"name": "none", "label": "plain"}}, True),
+        ("none", {"defense": {"name": "APR", "label": "none"}}, False),
+        ("none", {"defense": None}, True),
+        ("none", None, True),
+    ],
+)
+def test_the_configuration_knows_of_no_defense_better_than_the_label(entry, label, config, expected):
+    assert is_undefended(entry(defense=label, config=config)) is expected
