@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
@@ -77,7 +76,7 @@ def _about(
         if worst is not None and (rows[worst].decline[metric] or 0.0) < (row.decline[metric] or 0.0) - 0.1:
             sentence += f"; its own worst is {worst.label}, where it {_loss(rows[worst], label, metric)}"
         found.append(sentence + ".")
-    control = first.get(replace(setting, attack="Noise"))
+    control = first.get(setting.control)
     if control is not None and not setting.is_control and control.decline.get(metric) is not None:
         found.append(f"Random noise of the same size: it {_loss(control, label, metric)}.")
     return [" ".join([*found, *_against_floor(defenses, setting, peers, label, metric)])]

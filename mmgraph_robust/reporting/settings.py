@@ -68,6 +68,12 @@ class Setting:
         return replace(self, attack=other.attack) == other
 
     @property
+    def control(self) -> Setting:
+        """Random noise of the same size on the same target."""
+        number = re.search(r" #\d+$", self.attack)
+        return replace(self, attack=CONTROL + (number[0] if number else ""))
+
+    @property
     def order(self) -> tuple[Any, ...]:
         """Sorting key: single modalities first, then small budgets, the control after the attacks."""
         modalities = (len(self.modalities), self.modalities)

@@ -54,6 +54,12 @@ def test_noise_on_other_targets_has_no_rank(entry):
     assert "overall over 3 of 3" in rank_table(runs).notes[0]
 
 
+def test_the_control_is_noise_on_the_same_target():
+    setting = Setting("PGD (steps=2) #2", ("visual",), "item", "l2", 0.05)
+    assert setting.control == replace(setting, attack="Noise #2")
+    assert setting.numbered(1).control == replace(setting, attack="Noise")
+
+
 def test_what_is_under_the_same_threat_is_alike():
     setting = Setting("PGD", ("visual",), "item", "l2", 0.05)
     assert setting.is_like(replace(setting, attack="Noise #2"))
