@@ -21,6 +21,7 @@ from mmgraph_robust.reporting.cells import (
     number_cell,
     text_cell,
 )
+from mmgraph_robust.reporting.changes import later_attacks
 from mmgraph_robust.reporting.entries import Entry, best_validation
 from mmgraph_robust.reporting.settings import Setting, attacks_of, format_budget, labelled_attacks
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, decline_of, defense_order, doubts_of
@@ -79,7 +80,7 @@ def make_cards(entries: Sequence[Entry], metric: str = "recall@20") -> list[Card
 
     def order(entry: Entry) -> tuple[Any, ...]:
         line = entry["dataset"], entry["feature_path"] == "none", entry["model"]
-        return *line, *defense_order(entry["defense"]), entry["seed"]
+        return *line, *defense_order(entry), entry["seed"]
 
     among = attacks_of(entries)
     return [_card(f"card-{number}", entry, metric, among) for number, entry in enumerate(sorted(entries, key=order))]
@@ -92,6 +93,9 @@ def _card(name: str, entry: Entry, metric: str, among: Sequence[Entry]) -> Card:
         tables.append(_carries_table(entry["carries"]))
     flags, doubtful = _flags(attacks)
     made = {"config": entry["config"], "provenance": entry["provenance"]}
+    own = {setting.label: attack["provenance"] for setting, attack in attacks if "provenance" in attack}
+    if own:
+        made["attacks"] = own
     return Card(
         id=name,
         entry=entry,
@@ -126,6 +130,9 @@ def _facts(entry: Entry) -> dict[str, str]:
     if attacks:
         seconds = [attack["seconds"] for attack in attacks if attack.get("seconds") is not None]
         facts["Attacks"] = f"{len(attacks)}, {_duration(sum(seconds))}"
+    later = later_attacks([entry])
+    if later:
+        facts["Later attacks"] = later
     if entry.get("memory_mb") is not None:
         facts["Memory"] = f"{entry['memory_mb']:.0f} MB at most"
     facts["Features"] = _PATHS[entry["feature_path"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,9 @@ def compare_entries(
         raise ConfigError(unknown_name("metric", metric, known))
     sides = [{identity_of(e): e for group in by_line(entries).values() for e in group} for entries in (first, second)]
     other_data = _other_data(*sides)
-    shared = sorted(sides[0].keys() & sides[1].keys(), key=_order)
-    alone = [[_name(i) for i in sorted(side.keys() - set(shared), key=_order)] for side in sides]
+    order = {i: (*i[:2], *defense_order(e), i[3]) for side in sides for i, e in side.items()}
+    shared = sorted(sides[0].keys() & sides[1].keys(), key=order.__getitem__)
+    alone = [[_name(i) for i in sorted(side.keys() - set(shared), key=order.__getitem__)] for side in sides]
     changes: dict[str, tuple[Change, list[str]]] = {}
     lines: dict[tuple[str, str, str], list[dict[Setting | None, dict[int, Entry]]]] = {}
     for identity in shared:
@@ -266,18 +268,27 @@ def _measured(entry: Entry, metric: str) -> Measured:
 def _renamed(theirs: Measured, ours: Measured) -> Measured:
     """Their attacks under our names where they are the same: what else was run beside one is part of its name."""
     names = {_fingerprint(part): setting for setting, part in ours.items()}
-    found = {_fingerprint(part): (setting, part) for setting, part in theirs.items()}
-    return {names.get(key, setting): part for key, (setting, part) in found.items()}
+    found: dict[Setting | None, Entry] = {}
+    others = []
+    for setting, part in theirs.items():
+        key = _fingerprint(part)
+        if key in names:
+            found[names[key]] = part
+        else:
+            others.append((setting, part))
+    for setting, part in others:
+        name = setting
+        # What is theirs alone must not take the name of what both have.
+        numbers = count(1)
+        while name is not None and name in found:
+            name = name.numbered(next(numbers))
+        found[name] = part
+    return found
 
 
 def _fingerprint(part: Entry) -> str:
     setting = [part.get(key) for key in ("attack", "scope", "norm", "budget")]
     return hash_json([setting, sorted(part.get("modalities", [])), arguments_of(part) if "attack" in part else {}])
-
-
-def _order(identity: Identity) -> tuple[object, ...]:
-    dataset, model, defense, seed = identity
-    return dataset, model, defense_order(defense), seed
 
 
 def _name(identity: Identity) -> str:

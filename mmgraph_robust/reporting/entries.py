@@ -2,8 +2,9 @@
 
 A file of schema 2 holds one training with its clean metrics (``key`` equals ``trained``), or one attack on the model of
 that training; it repeats what is needed to read it alone. ``clean`` and every attack may hold ``per_user``: the values
-of a metric for the users of the split in ascending order (:func:`~mmgraph_robust.utils.unpack`). A file of schema 1
-holds a training with all of its attacks.
+of a metric for the users of the split in ascending order (:func:`~mmgraph_robust.utils.unpack`). An attack may hold its
+``place`` among the attacks of its run and, once it is put together with its training, its own ``provenance``, where
+that is another. A file of schema 1 holds a training with all of its attacks.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmgraph_robust.attacks.checks import Outcome, compare
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.reporting.settings import labelled_attacks
-from mmgraph_robust.utils import read_json
+from mmgraph_robust.utils import read_json, unpack
 
 Entry = dict[str, Any]
 
 SCHEMA = 2
 SCHEMAS = (1, 2)
+NO_DEFENSE = "none"
 FEATURE_PATHS = ("direct", "graph", "none")
 
 
@@ -75,7 +80,7 @@ def _problems(entry: Entry) -> Iterable[str]:
         yield from _measure_problems(clean, "clean")
     attacks = entry.get("attacks")
     if isinstance(attacks, list):
-        yield from _attack_problems(attacks, clean if isinstance(clean, dict) else {})
+        yield from _attack_problems(attacks, clean if isinstance(clean, dict) else {}, entry["schema"])
     else:
         yield f"'attacks' expects a list (got {attacks!r})"
     # The library writes strict JSON, Python's reader accepts more.
@@ -96,7 +101,7 @@ def _training_problems(training: Mapping[str, Any]) -> Iterable[str]:
         yield "'training.history' expects a list of objects with an 'epoch'"
 
 
-def _attack_problems(attacks: Sequence[Any], clean: Mapping[str, Any]) -> Iterable[str]:
+def _attack_problems(attacks: Sequence[Any], clean: Mapping[str, Any], schema: int) -> Iterable[str]:
     sound = True
     for index, attack in enumerate(attacks):
         where = f"attacks[{index}]"
@@ -115,6 +120,16 @@ def _attack_problems(attacks: Sequence[Any], clean: Mapping[str, Any]) -> Iterab
         if not _is_number(attack.get("budget")) or attack["budget"] < 0:
             sound = False
             yield f"'{where}.budget' expects a number >= 0 (got {attack.get('budget')!r})"
+        place = attack.get("place")
+        if not isinstance(place, (int, type(None))):
+            yield f"'{where}.place' expects an integer (got {place!r})"
+        flags = attack.get("flags", {} if schema == 1 else None)
+        if not isinstance(flags, dict) or not all(isinstance(text, str) for text in flags.values()):
+            yield f"'{where}.flags' expects an object of texts (got {flags!r})"
+        if attack.get("outcome") is not None:
+            yield from _outcome_problems(attack["outcome"], f"{where}.outcome")
+        if not isinstance(attack.get("provenance", {}), dict):
+            yield f"'{where}.provenance' expects an object (got {attack['provenance']!r})"
         yield from _measure_problems(attack, where)
         ours, theirs = attack.get("metrics"), clean.get("metrics")
         if isinstance(ours, dict) and isinstance(theirs, dict) and set(ours) != set(theirs):
@@ -124,6 +139,21 @@ def _attack_problems(attacks: Sequence[Any], clean: Mapping[str, Any]) -> Iterab
         yield from (f"'attacks' holds '{label}' {count} times" for label, count in counts.items() if count > 1)
 
 
+def _outcome_problems(outcome: object, where: str) -> Iterable[str]:
+    if not isinstance(outcome, dict):
+        yield f"'{where}' expects an object (got {outcome!r})"
+        return
+    known = {field.name: field for field in fields(Outcome)}
+    missing = {name for name, field in known.items() if field.default is MISSING} - set(outcome)
+    if missing or set(outcome) - set(known):
+        yield f"'{where}' expects {sorted(known)} (got {sorted(outcome)})"
+        return
+    for name, value in outcome.items():
+        numeric = known[name].type in ("float", "int")
+        if not (_is_number(value) if numeric else isinstance(value, str)):
+            yield f"'{where}.{name}' expects a {'number' if numeric else 'text'} (got {value!r})"
+
+
 def _measure_problems(part: Mapping[str, Any], where: str) -> Iterable[str]:
     for key in ("metrics", "margins"):
         values = part.get(key)
@@ -131,6 +161,18 @@ def _measure_problems(part: Mapping[str, Any], where: str) -> Iterable[str]:
             yield f"'{where}.{key}' expects an object of numbers (got {values!r})"
         elif key == "metrics" and not values:
             yield f"'{where}.metrics' is empty"
+    per_user = part.get("per_user") or {}
+    if not isinstance(per_user, dict) or not all(isinstance(text, str) for text in per_user.values()):
+        yield f"'{where}.per_user' expects an object of packed numbers (got {type(per_user).__name__})"
+        return
+    for name, text in per_user.items():
+        try:
+            sound = bool(np.isfinite(unpack(text)).all())
+        except CheckpointError as error:
+            yield f"'{where}.per_user.{name}': {error}"
+        else:
+            if not sound:
+                yield f"'{where}.per_user.{name}' holds what is not a finite number"
 
 
 def _is_number(value: object) -> bool:
@@ -156,6 +198,18 @@ def best_validation(training: Mapping[str, Any]) -> Any:
 def identity_of(entry: Entry) -> tuple[str, str, str, int]:
     """Data set, model, defense and seed."""
     return entry["dataset"], entry["model"], entry["defense"], entry["seed"]
+
+
+def is_undefended(entry: Entry) -> bool:
+    """Whether there was no defense: the configuration says so, whatever the label; without one, the label does.
+
+    Args:
+        entry: The entry.
+    """
+    config = entry["config"]
+    defense = config.get("defense") if isinstance(config, Mapping) else None
+    name = defense.get("name") if isinstance(defense, Mapping) else None
+    return bool((entry["defense"] if name is None else name) == NO_DEFENSE)
 
 
 def read_entries(folder: str | Path, keys: Collection[str] | None = None) -> list[Entry]:
@@ -224,12 +278,28 @@ def _merged(parts: Sequence[Entry]) -> Entry:
         return parts[0]
     # The file of the training knows its history.
     base = next((part for part in parts if part["key"] == part["trained"]), parts[0])
-    attacks = [attack | {"flags": dict(attack["flags"])} for part in parts for attack in part["attacks"]]
+    attacks = [
+        attack | {"flags": dict(attack.get("flags", {}))} | _other_provenance(part, base)
+        for part in parts
+        for attack in part["attacks"]
+    ]
+    # Names of files are hashes. The order of the run is the same for every seed; old files do not tell it.
+    attacks.sort(key=lambda attack: math.inf if attack.get("place") is None else attack["place"])
     compared = [attack for attack in attacks if attack.get("outcome")]
     outcomes = [Outcome(**attack["outcome"]) for attack in compared]
     for attack, flags in zip(compared, compare(outcomes), strict=True):
         attack["flags"] |= flags
     return base | {"attacks": attacks}
+
+
+def _other_provenance(part: Entry, base: Entry) -> Entry:
+    """What is to be kept of the provenance of an attack's file: nothing, where only its time is another."""
+    same = _provenance_but_time(part) == _provenance_but_time(base)
+    return {} if same else {"provenance": part["provenance"]}
+
+
+def _provenance_but_time(entry: Entry) -> dict[str, Any]:
+    return {key: value for key, value in entry["provenance"].items() if key != "created"}
 
 
 def _skip(name: str, reason: object) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import (
-    NO_DEFENSE,
     NOT_ATTACKABLE,
     Row,
     as_rows,
@@ -51,7 +49,7 @@ def _about(
     name: str, defenses: Mapping[str, Mapping[Setting | None, Row]], peers: Sequence[Row], metric: str
 ) -> list[str]:
     label = metric_label(metric)
-    reference = defenses.get(NO_DEFENSE)
+    reference = next((rows for rows in defenses.values() if next(iter(rows.values())).undefended), None)
     first = next(iter(defenses.values()))
     some = next(iter(first.values()))
     if some.feature_path == "none":
@@ -78,7 +76,7 @@ def _about(
         if worst is not None and (rows[worst].decline[metric] or 0.0) < (row.decline[metric] or 0.0) - 0.1:
             sentence += f"; its own worst is {worst.label}, where it {_loss(rows[worst], label, metric)}"
         found.append(sentence + ".")
-    control = first.get(replace(setting, attack="Noise"))
+    control = first.get(setting.control)
     if control is not None and not setting.is_control and control.decline.get(metric) is not None:
         found.append(f"Random noise of the same size: it {_loss(control, label, metric)}.")
     return [" ".join([*found, *_against_floor(defenses, setting, peers, label, metric)])]
@@ -86,8 +84,7 @@ def _about(
 
 def _like(rows: Mapping[Setting | None, Row], chosen: Sequence[Setting]) -> list[Setting]:
     """All attacks of one model that are of the same threat and size as a chosen one, whichever is the strongest."""
-    threats = {(s.modalities, s.scope, s.norm, s.budget) for s in chosen}
-    own = [s for s in rows if s is not None and (s.modalities, s.scope, s.norm, s.budget) in threats]
+    own = [s for s in rows if s is not None and any(s.is_like(other) for other in chosen)]
     return [s for s in own if not s.is_control] or own
 
 
@@ -148,7 +145,7 @@ def _against_floor(
     for defense, rows in defenses.items():
         row = rows.get(setting)
         if row is not None and metric in row.mean and row.mean[metric] < floor.mean[metric]:
-            below.append("no defense" if defense == NO_DEFENSE else defense)
+            below.append("no defense" if row.undefended else defense)
     if not below:
         return [f"All of this stays above {floor.model} ({floor.mean[metric]:.4f}), which reads no features."]
     return [f"Attacked, it falls below {floor.model}, which reads no features ({label} {floor.mean[metric]:.4f}), "

@@ -21,7 +21,7 @@ def goal_table(entries: Sequence[Entry]) -> Table:
     """
     among = attacks_of(entries)
     found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    for entry in sorted(entries, key=lambda e: (e["dataset"], e["model"], defense_order(e["defense"]))):
+    for entry in sorted(entries, key=lambda e: (e["dataset"], e["model"], defense_order(e))):
         for setting, attack in labelled_attacks(entry["attacks"], among):
             goal = attack.get("goal") or {}
             if goal.get("name") not in _GOALS:

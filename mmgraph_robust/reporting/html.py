@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from mmgraph_robust.reporting.board import ALL, Board, Line, flag_texts, make_board
 from mmgraph_robust.reporting.cards import Card, make_cards
 from mmgraph_robust.reporting.cells import DOUBTFUL, MISSING, NOT_APPLICABLE, format_change, metric_label, number_cell
+from mmgraph_robust.reporting.changes import later_attacks
 from mmgraph_robust.reporting.comparisons import comparison_table, comparisons
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.findings import sentences
@@ -26,7 +27,7 @@ from mmgraph_robust.reporting.overview import overview, scope
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training
 from mmgraph_robust.reporting.ranks import rank_table
 from mmgraph_robust.reporting.scatter import COLOURS, charts, readers, shape_path
-from mmgraph_robust.reporting.summary import NO_DEFENSE, Row, choose_settings, summarize
+from mmgraph_robust.reporting.summary import Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import full, headline, sensitive_table, training_table
 from mmgraph_robust.utils import write_text
 
@@ -69,7 +70,7 @@ def write_page(
     alone = [row for row in rows if row.attack is not None and row.modalities != board.modalities.get(row.dataset)]
     curves = _pictures(plot_budget_curve([*clean, *joint], metric))
     more_curves = _pictures(plot_budget_curve([*clean, *alone], metric))
-    defended = [row for row in rows if row.defense != NO_DEFENSE]
+    defended = [row for row in rows if not row.undefended]
     compared = comparisons(entries, metric, settings=choose_settings(rows, metric))
     several = len({row.line[1:] for row in rows}) > 1
     page = _environment().get_template("report.html.j2").render(
@@ -80,7 +81,7 @@ def write_page(
         overview=overview(board),
         sentences=sentences(rows, metric),
         board=board,
-        board_notes=_board_notes(board),
+        board_notes=_board_notes(board, entries),
         compared=comparison_table(compared, metric) if compared else None,
         ranks=rank_table(rows, metric) if several else None,
         lines=_board_lines(board, cards),
@@ -93,7 +94,7 @@ def write_page(
         more_curves=more_curves if curves else [],
         sensitive=sensitive if sensitive.rows else None,
         headlines=[(name, table, len(table.rows) <= _SHORT) for name, table in headlines],
-        margins=_pictures(plot_margins([row for row in rows if row.defense == NO_DEFENSE], metric)),
+        margins=_pictures(plot_margins([row for row in rows if row.undefended], metric)),
         more_margins=_pictures(plot_margins(defended, metric)),
         goals=goals if goals.rows else None,
         cards=cards,
@@ -177,7 +178,7 @@ def _unbroken(number: str) -> str:
     return number.replace("± ", "±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _board_notes(board: Board) -> list[str]:
+def _board_notes(board: Board, entries: Sequence[Entry]) -> list[str]:
     meant = "; ".join(f"{' + '.join(found)} on {name}" for name, found in board.modalities.items())
     notes = [f"{ALL.capitalize()}: {meant}."] if meant else []
     if any(line.clean.seeds > 1 for line in board.lines):
@@ -186,7 +187,8 @@ def _board_notes(board: Board) -> list[str]:
         notes.append("Where there is one seed, there is no ±, and small differences may be chance.")
     if any(line.doubtful for line in board.lines):
         notes.append(f"{DOUBTFUL} A check contradicts the number; open the mark for the reason.")
-    return notes
+    later = later_attacks(entries)
+    return [*notes, f"{later}."] if later else notes
 
 
 # --- pictures and words -----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mmgraph_robust.reporting.board import Board, Line
 from mmgraph_robust.reporting.cells import DOUBTFUL, format_change, metric_label
-from mmgraph_robust.reporting.summary import NO_DEFENSE, Row
+from mmgraph_robust.reporting.summary import Row
 
 Pairs = Sequence[tuple[Line, Row]]
 """Lines with their rows under one case."""
@@ -18,7 +18,7 @@ def scope(board: Board) -> str:
     Args:
         board: The leaderboard.
     """
-    defenses = [name for name in board.names("defense") if name != NO_DEFENSE]
+    defenses = {line.clean.defense for line in board.lines if not line.clean.undefended}
     attacks = {name for names in board.threats.values() for name in names} - board.controls
     seeds = {line.clean.seeds for line in board.lines}
     parts = [_count(len(board.names("model")), "backbone"), _count(len(defenses), "defense")]
@@ -45,7 +45,7 @@ def overview(board: Board) -> dict[str, str]:
         if board.default is None or not attacked:
             found[dataset] = "No attack of the kind that is shown first was run here."
             continue
-        bare = [pair for pair in attacked if pair[0].clean.defense == NO_DEFENSE]
+        bare = [pair for pair in attacked if pair[0].clean.undefended]
         threat, attack = board.default
         parts = [f"Under {attack} on {threat}:", _losses(bare or attacked, board.metric)]
         parts += [_best(attacked, board.metric), *_below(bare or attacked, board.metric)]
@@ -62,7 +62,7 @@ def _losses(attacked: Pairs, metric: str) -> str:
     if not known:
         return "there was nothing to lose."
     (most, loser), (least, keeper) = min(known), max(known)
-    without = "without a defense" if attacked[0][0].clean.defense == NO_DEFENSE else "with their defenses"
+    without = "without a defense" if attacked[0][0].clean.undefended else "with their defenses"
     text = f"{without}, {metric_label(metric)} changes by {format_change(most)} ({loser})"
     return f"{text}." if len(known) == 1 else f"{text} to {format_change(least)} ({keeper})."
 
@@ -72,7 +72,7 @@ def _best(attacked: Pairs, metric: str) -> str:
     if not sound:
         return "No number is free of doubt, so none is called the best."
     left, line = max(sound, key=lambda pair: pair[0])
-    defense = "without a defense" if line.clean.defense == NO_DEFENSE else f"with {line.clean.defense}"
+    defense = "without a defense" if line.clean.undefended else f"with {line.clean.defense}"
     text = f"Most is left to {line.clean.model} {defense}: {left:.4f} of {line.clean.mean[metric]:.4f}"
     higher = sum(row.mean[metric] > left for _, row in attacked)
     return f"{text} (among those that are not marked {DOUBTFUL})." if higher else f"{text}."
@@ -97,7 +97,7 @@ def _defended(attacked: Pairs, bare: Pairs, metric: str) -> list[str]:
     verdicts: dict[str, list[bool]] = {}
     for line, row in attacked:
         base = before.get(line.clean.model)
-        if line.clean.defense != NO_DEFENSE and base is not None and not row.doubts:
+        if not line.clean.undefended and base is not None and not row.doubts:
             # What lies within the spreads of the seeds is no gain.
             spread = (row.std[metric] or 0.0) + (base.std[metric] or 0.0)
             verdicts.setdefault(line.clean.defense, []).append(row.mean[metric] - base.mean[metric] > spread)

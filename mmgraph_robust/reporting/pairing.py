@@ -9,16 +9,19 @@ from typing import Literal
 
 import numpy as np
 
-from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting, labelled_attacks
 from mmgraph_robust.reporting.statistics import Array, PairedTest, bootstrap_means, holm
+from mmgraph_robust.reporting.summary import doubts_of
 from mmgraph_robust.utils import unpack
 
 #: A difference is shown where its corrected p-value is below this.
 LEVEL = 0.05
+
+#: Large families get more draws, but no more than this: what no draw reaches has a p-value all the same.
+_MOST_DRAWS = 20_000
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -113,7 +116,7 @@ def parts_of(entries: Iterable[Entry], metric: str, among: Sequence[Entry] | Non
     for entry in entries:
         for setting, part in ((None, entry["clean"]), *labelled_attacks(entry["attacks"], among)):
             if metric in part["metrics"]:
-                made_from = {"data_hash": entry["provenance"].get("data_hash")}
+                made_from = {"data_hash": part.get("provenance", entry["provenance"]).get("data_hash")}
                 parts.setdefault(setting, {})[entry["seed"]] = part | made_from
     return parts
 
@@ -143,7 +146,7 @@ def pair_up(
     ours = [first[s] for s in seeds or first]
     theirs = [second[s] for s in seeds or second]
     before, after = ([part["metrics"][metric] for part in parts] for parts in (ours, theirs))
-    doubts = {f"{name} ({first_name})": text for part in ours for name, text in _doubts(part)}
+    doubts = {f"{name} ({first_name})": text for name, text in _doubts(ours).items()}
     comparison = Comparison(
         *line,
         setting,
@@ -151,7 +154,7 @@ def pair_up(
         fmean(before),
         fmean(after),
         by_seed=tuple(b - a for a, b in zip(before, after, strict=True)) if seeds else (),
-        doubts=doubts | {name: text for part in theirs for name, text in _doubts(part)},
+        doubts=doubts | _doubts(theirs),
     )
     untested = _why_untested(seeds, [*ours, *theirs], metric)
     if untested:
@@ -180,8 +183,8 @@ def _why_untested(seeds: Sequence[int], parts: Sequence[Entry], metric: str) -> 
     return "the hash of the data is missing" if any(part["data_hash"] is None for part in parts) else ""
 
 
-def _doubts(part: Entry) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in (part.get("flags") or {}).items() if name not in EXPLANATIONS]
+def _doubts(parts: Sequence[Entry]) -> dict[str, str]:
+    return doubts_of({name: text for part in parts for name, text in (part.get("flags") or {}).items()})
 
 
 def judged(
@@ -192,7 +195,7 @@ def judged(
     Args:
         pairs: Of :func:`pair_up`.
         family: What comparisons that are corrected together have in common.
-        resamples: Least number of draws.
+        resamples: Least number of draws; families of more than 250 get up to 20 000.
         seed: Seed of the draws.
     """
     result = [pair.comparison for pair in pairs]
@@ -200,15 +203,17 @@ def judged(
     for index, pair in enumerate(pairs):
         if pair.load is not None:
             families.setdefault(family(pair.comparison), []).append(index)
+    # What is drawn alike is drawn once, also for several families.
+    alike: dict[tuple[int, int], list[int]] = {}
     for members in families.values():
-        # The smallest p-value that draws can give must be able to stay below the level.
-        draws = max(resamples, round(2 * len(members) / LEVEL))
-        tests: dict[int, PairedTest] = {}
-        for users in {pairs[index].users for index in members}:
-            same = [index for index in members if pairs[index].users == users]
-            loaded = (load() for index in same if (load := pairs[index].load) is not None)
-            found = bootstrap_means(loaded, resamples=draws, seed=seed)
-            tests |= dict(zip(same, found, strict=True))
+        draws = max(resamples, min(round(2 * len(members) / LEVEL), _MOST_DRAWS))
+        for index in members:
+            alike.setdefault((pairs[index].users, draws), []).append(index)
+    tests: dict[int, PairedTest] = {}
+    for (_, draws), same in alike.items():
+        loaded = (load() for index in same if (load := pairs[index].load) is not None)
+        tests |= dict(zip(same, bootstrap_means(loaded, resamples=draws, seed=seed), strict=True))
+    for members in families.values():
         for index, corrected in zip(members, holm([tests[index].p for index in members]), strict=True):
             result[index] = replace(result[index], test=tests[index], corrected=corrected)
     return result

@@ -21,6 +21,7 @@ from mmgraph_robust.reporting.summary import (
     as_rows,
     check_metric,
     choose_settings,
+    defense_names,
     defense_order,
     strongest,
     summarize,
@@ -48,7 +49,7 @@ def plot_budget_curve(results: Sequence[Entry] | Sequence[Row], metric: str = "r
     check_metric(rows, metric)
     figures = []
     for dataset, own in _by_dataset(rows).items():
-        defenses = sorted({row.defense for row in own}, key=defense_order)
+        defenses = defense_names(own)
         top = 1.05 * max(row.mean.get(metric, 0.0) for row in own) or 1.0
         readers = [row for row in own if row.feature_path != "none"]
         settings = sorted({s for row in readers if (s := row.setting) is not None}, key=lambda s: s.order)
@@ -116,12 +117,12 @@ def plot_training(entries: Sequence[Entry]) -> list[tuple[str, Figure]]:
     datasets = sorted({entry["dataset"] for entry in entries})
     for dataset in datasets:
         own = [entry for entry in entries if entry["dataset"] == dataset and _monitored(entry)]
-        defenses = sorted({entry["defense"] for entry in own}, key=defense_order)
+        defenses = list(dict.fromkeys(entry["defense"] for entry in sorted(own, key=defense_order)))
         panels = sorted({(entry["model"], entry["training"]["monitor"]) for entry in own})
         for name, figure, axes, page in pages("training", dataset, f"{dataset}: validation during training", panels):
             for ax, (model, monitor) in zip(axes, page, strict=True):
                 runs = [e for e in own if (e["model"], e["training"]["monitor"]) == (model, monitor)]
-                for entry in sorted(runs, key=lambda e: (*defense_order(e["defense"]), e["seed"])):
+                for entry in sorted(runs, key=lambda e: (*defense_order(e), e["seed"])):
                     points = _monitored(entry)
                     index = defenses.index(entry["defense"])
                     # The marker carries what the colour says, also where lines cross.
@@ -183,7 +184,7 @@ def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: 
     budgets: set[float] = set()
     for attack in dict.fromkeys([shown, *noise]):
         control = attack != shown
-        for defense in sorted({row.defense for row in rows}, key=defense_order):
+        for defense in defense_names(rows):
             own = [row for row in rows if row.defense == defense and metric in row.mean]
             line = sorted((row for row in own if row.attack in (None, attack)), key=lambda row: row.budget)
             if all(row.attack is None for row in line):

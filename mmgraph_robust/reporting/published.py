@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mmgraph_robust.reporting.cells import MISSING, Column, Table, change_cell, metric_label, number_cell, text_cell
-from mmgraph_robust.reporting.entries import Entry
+from mmgraph_robust.reporting.entries import Entry, identity_of
+from mmgraph_robust.reporting.summary import undefended_lines
 
 
 def published_table(entries: Sequence[Entry], published: Mapping[str, Any]) -> Table:
@@ -21,9 +22,10 @@ def published_table(entries: Sequence[Entry], published: Mapping[str, Any]) -> T
     tolerance = float(published["tolerance"])
     columns = [Column("Model"), Column("Metric"), Column("Published", kind="value"), Column("Ours", kind="value")]
     columns += [Column("Difference", kind="change"), Column("Seeds", kind="value"), Column("Within tolerance")]
+    bare = undefended_lines(entries)
     cells = []
     for model, values in published["values"].items():
-        own = [e["clean"]["metrics"] for e in entries if e["model"] == model and e["defense"] == "none"]
+        own = [e["clean"]["metrics"] for e in entries if e["model"] == model and identity_of(e)[:3] in bare]
         for metric, value in values.items():
             found = [metrics[metric] for metrics in own if metric in metrics]
             name = [text_cell(model), text_cell(metric_label(metric)), number_cell(float(value))]

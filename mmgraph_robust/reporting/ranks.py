@@ -18,7 +18,7 @@ from mmgraph_robust.reporting.cells import (
 )
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
-from mmgraph_robust.reporting.summary import Row, as_rows, check_metric, defense_order
+from mmgraph_robust.reporting.summary import Row, as_rows, check_metric
 
 Line = tuple[str, str]
 Case = tuple[str, "Setting | None"]
@@ -54,6 +54,7 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
     rows = as_rows(results)
     check_metric(rows, metric)
     lines = {(row.model, row.defense): row.feature_path != "none" for row in rows}
+    bare = {(row.model, row.defense) for row in rows if row.undefended}
     attackable = {line for line, reached in lines.items() if reached}
     counted = [row for row in rows if metric in row.mean and not (row.setting and row.setting.is_control)]
     doubtful = {(row.model, row.defense) for row in counted if row.doubts} & attackable
@@ -68,7 +69,7 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
 
     def order(line: Line) -> tuple[object, ...]:
         known = [found.get(line, math.inf) for found in ranks.values()]
-        return (*known, line[0], defense_order(line[1]))
+        return (*known, line[0], line not in bare, line[1])
 
     columns = [Column("Model"), Column("Defense"), *(Column(kind, "Mean rank", "value") for kind in kinds)]
     cells = []

@@ -15,7 +15,7 @@ from mmgraph_robust.reporting.board import Board, make_board
 from mmgraph_robust.reporting.canvas import STYLE, colour, draw_floor, marker, new_figure, plain
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.summary import NO_DEFENSE, Row, as_rows
+from mmgraph_robust.reporting.summary import Row, as_rows
 
 # The shapes that tell defenses apart: corners, none for a circle, and turns, in parts of the way to the next corner.
 _SHAPES = ((0, 0.0), (4, 0.5), (4, 0.0), (3, 0.0), (3, 0.5), (5, 0.0), (6, 0.0), (8, 0.0))
@@ -48,11 +48,13 @@ def plot_scatter(results: Sequence[Entry] | Sequence[Row], metric: str = "recall
                   for line in lines if (row := board.shown(line)) is not None}  # fmt: skip
         if not points or board.default is None:
             continue
+        starts = {line.clean.model: points[line.clean.line] for line in lines
+                  if line.clean.undefended and line.clean.line in points}  # fmt: skip
         figure = new_figure(7.6, 4.8)
         ax = figure.subplots()
         for (_, model, defense), (x, y) in points.items():
             number, shape = models.index(model), defenses.index(defense)
-            start = points.get((dataset, model, NO_DEFENSE), (x, y))
+            start = starts.get(model, (x, y))
             ax.plot(*zip(start, (x, y), strict=True), color=colour(number), linewidth=0.8, alpha=0.6)
             ax.plot(x, y, marker(shape), color=colour(number), markersize=11)
             ax.text(x, y, str(number + 1), color="white", ha="center", va="center_baseline", fontsize=7)
@@ -163,9 +165,9 @@ def _chart(board: Board, dataset: str) -> Chart | None:
             "doubtful": row is not None and bool(row.doubts),
             "x": across(clean[k]), "y": None if row is None else up(row.mean[metric]),
         })  # fmt: skip
-    starts = {line.clean.model: k for k, line in lines.items() if line.clean.defense == NO_DEFENSE}
+    starts = {line.clean.model: k for k, line in lines.items() if line.clean.undefended}
     arrows = [(starts[line.clean.model], k) for k, line in lines.items()
-              if line.clean.defense != NO_DEFENSE and line.clean.model in starts]  # fmt: skip
+              if not line.clean.undefended and line.clean.model in starts]  # fmt: skip
     end = min(high, top)
     return Chart(
         dataset=dataset,

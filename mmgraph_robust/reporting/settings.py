@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ class Setting:
     """What was done to the features: which attack, on what, how far.
 
     Args:
-        attack: Name of the attack.
+        attack: Name of the attack, with what tells it from others of its class: ``PGD``, ``PGD (steps=50) #2``.
         modalities: The attacked modalities.
         scope: ``"item"`` (a budget for each item) or ``"matrix"`` (one for all items together).
         norm: Norm of the budget.
@@ -47,7 +48,30 @@ class Setting:
     @property
     def is_control(self) -> bool:
         """Whether this is random noise and no attack."""
-        return self.attack.partition(" (")[0] == CONTROL
+        return re.fullmatch(rf"{CONTROL}( \(.*\))?( #\d+)?", self.attack) is not None
+
+    def numbered(self, number: int) -> Setting:
+        """The same on the `number`-th target: ``PGD``, ``PGD #2``, ...
+
+        Args:
+            number: From 1, which goes without saying.
+        """
+        name = re.sub(r" #\d+$", "", self.attack)
+        return replace(self, attack=name if number == 1 else f"{name} #{number}")
+
+    def is_like(self, other: Setting) -> bool:
+        """Whether this is another attack, or the same one, under the same threat: the same modalities and budget.
+
+        Args:
+            other: The other setting.
+        """
+        return replace(self, attack=other.attack) == other
+
+    @property
+    def control(self) -> Setting:
+        """Random noise of the same size on the same target."""
+        number = re.search(r" #\d+$", self.attack)
+        return replace(self, attack=CONTROL + (number[0] if number else ""))
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -67,20 +91,21 @@ def labelled_attacks(
     """The attacks of an entry with their settings.
 
     Where one attack was run with different arguments or knowledge, its name gets what differs: ``PGD (steps=50)``.
+    Where it was run alike on different targets, the second of them is ``PGD #2``.
 
     Args:
-        attacks: The entry's attacks.
+        attacks: The entry's attacks, in the order of the run, so that numbers mean the same in every seed.
         among: The attacks that names tell apart (default: these): those of all entries that are shown together, so that
             the same attack has one name in all of them.
     """
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for attack in attacks if among is None else among:
-        kinds.setdefault(attack["attack"], []).append(arguments_of(attack))
+        kinds.setdefault(attack["attack"], []).append(_named_arguments(attack))
     varying = {name: _varying(kind) for name, kind in kinds.items()}
     result = []
     called: dict[Setting, list[dict[str, Any]]] = {}
     for attack in attacks:
-        arguments = arguments_of(attack)
+        arguments = _named_arguments(attack)
         known = {key: arguments.get(key) for key in varying[attack["attack"]]}
         variant = ", ".join(f"{key}={value}" for key, value in known.items() if value is not None)
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
@@ -92,9 +117,7 @@ def labelled_attacks(
         same = called.setdefault(setting, [])
         if targets not in same:
             same.append(targets)
-        if place := same.index(targets):
-            setting = replace(setting, attack=f"{name} #{place + 1}")
-        result.append((setting, attack))
+        result.append((setting.numbered(same.index(targets) + 1), attack))
     return result
 
 
@@ -107,9 +130,14 @@ def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
     """What an attack was run with, and what its threat model says besides the setting."""
     keys = ("relative", "labels", "items", "graph", "goal", "box", "knowledge", "queries")
     threat = {key: attack[key] for key in keys if key in attack}
-    for key in ("items", "goal"):
-        threat[key] = _in_short(threat.get(key))
-    return dict(attack.get("arguments") or {}) | threat
+    # Old files do not say that all items and no goal are meant.
+    return dict(attack.get("arguments") or {}) | {"items": None, "goal": None} | threat
+
+
+def _named_arguments(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """What of that may be in a name."""
+    arguments = arguments_of(attack)
+    return arguments | {key: _in_short(arguments[key]) for key in ("items", "goal")}
 
 
 def _varying(kind: Sequence[Mapping[str, Any]]) -> list[str]:

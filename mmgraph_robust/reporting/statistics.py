@@ -10,14 +10,14 @@ from statistics import fmean, stdev
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from mmgraph_robust.errors import ConfigError, DataError
 
 Array = npt.NDArray[np.float64]
 
-#: Numbers of one array that are held at a time: 32 MiB.
-_BLOCK = 2**22
+#: Numbers of one array that are held at a time: 256 MiB.
+_BLOCK = 2**25
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def paired_bootstrap(
     Users are drawn with replacement, each with both of her values: :math:`d^*` is the mean of :math:`b - a` over one
     such draw, :math:`d` that over the users themselves. The interval is that of the percentiles of :math:`d^*`; the
     p-value counts the draws that are as far from :math:`d` as :math:`d` is from zero,
-    :math:`(1 + \#\{|d^* - d| \ge |d|\}) / (1 + R)`, so it is never zero.
+    :math:`(1 + \#\{|d^* - d| \ge |d|\}) / (1 + R)`. Where there is none, all that draws can say is that it is at most
+    :math:`1 / (1 + R)`. It is then the tail of Student's t with :math:`n - 1` degrees of freedom, normal for many
+    users, beyond :math:`|d| / s^*` with the bootstrap standard error :math:`s^*` of :math:`d`, if that is smaller.
 
     Args:
         a: ``[num_users]`` a value per user, averaged over seeds where there are several.
@@ -109,7 +111,11 @@ def paired_bootstrap(
 def bootstrap_means(
     differences: Iterable[Array], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> list[PairedTest]:
-    """:func:`paired_bootstrap` of many differences of the same users, who are drawn once for all of them.
+    """:func:`paired_bootstrap` of many differences of the same users, who are drawn alike for all of them.
+
+    Users are drawn once for a block of differences, as many as keep both ``[num_users, block]`` and
+    ``[resamples, block]`` within 256 MiB; three such arrays are held at the most, and a block is never less than one
+    difference. Time grows with the number of users, draws and differences alike.
 
     Args:
         differences: ``[num_users]`` each, asked for a block at a time.
@@ -122,35 +128,47 @@ def bootstrap_means(
         raise ConfigError(f"a bootstrap expects resamples >= 1 (got {resamples})")
     tests: list[PairedTest] = []
     remaining = iter(differences)
-    while block := list(islice(remaining, max(1, _BLOCK // resamples))):
-        columns = np.stack(block, axis=1)
-        users = len(columns)
+    for first in remaining:
+        users = len(first)
         if users < 2:
             raise DataError(f"a bootstrap over users expects at least two of them (got {users})")
-        observed = columns.mean(axis=0)
-        means = _resampled_means(columns, resamples, seed)
-        # What is equal but for rounding counts as equal.
-        rounding = 1e-12 * np.abs(columns).max(axis=0)
-        far = np.abs(means - observed) >= np.abs(observed) - rounding
-        p = (1 + far.sum(axis=0)) / (1 + resamples)
-        low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-        found = zip(observed.tolist(), low.tolist(), high.tolist(), p.tolist(), strict=True)
-        tests += [PairedTest(*numbers, users) for numbers in found]
+        width = max(1, _BLOCK // max(users, resamples))
+        columns = np.stack([first, *islice(remaining, width - 1)], axis=1)
+        tests += _tests(columns, resamples, confidence, seed)
     return tests
 
 
-def _resampled_means(columns: Array, resamples: int, seed: int) -> Array:
-    """``[resamples, num_columns]`` means over users that are drawn with replacement."""
+def _tests(columns: Array, resamples: int, confidence: float, seed: int) -> list[PairedTest]:
+    """The tests of ``[num_users, num_columns]`` differences."""
     users, generator = len(columns), np.random.default_rng(seed)
+    observed = columns.mean(axis=0)
+    # What is equal but for rounding counts as equal.
+    reach = np.abs(observed) - 1e-12 * np.abs(columns).max(axis=0)
     means = np.empty((resamples, columns.shape[1]))
-    height = max(1, _BLOCK // users)
+    far = np.zeros(columns.shape[1])
+    height = max(1, _BLOCK // (16 * max(users, columns.shape[1])))
     for start in range(0, resamples, height):
-        rows = min(height, resamples - start)
-        drawn = generator.integers(0, users, size=(rows, users))
-        drawn += users * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
-        means[start : start + rows] = times.astype(np.float64) @ columns / users
-    return means
+        times = np.empty((min(height, resamples - start), users))
+        for row in times:
+            row[:] = np.bincount(generator.integers(0, users, size=users), minlength=users)
+        part = means[start : start + height]
+        np.matmul(times, columns, out=part)
+        part /= users
+        far += (np.abs(part - observed) >= reach).sum(axis=0)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0, overwrite_input=True)
+    p = np.where(far == 0, _tail(columns, observed, 1 / (1 + resamples)), (1 + far) / (1 + resamples))
+    found = zip(observed.tolist(), low.tolist(), high.tolist(), p.tolist(), strict=True)
+    return [PairedTest(*numbers, users) for numbers in found]
+
+
+def _tail(columns: Array, observed: Array, most: float) -> Array:
+    """What remains of Student's t beyond each observed mean, at most `most`, and never zero."""
+    # With endless draws, this is the deviation of the drawn means.
+    error = columns.std(axis=0) / math.sqrt(len(columns))
+    # Where all users differ alike, nothing is known of others.
+    sure = error > 1e-12 * np.abs(observed)
+    tail = 2 * stdtr(len(columns) - 1, -np.abs(observed) / np.where(sure, error, 1.0))
+    return np.where(sure, np.clip(tail, np.finfo(np.float64).tiny, most), most)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
 from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
-from mmgraph_robust.reporting.entries import Entry, check_entry, identity_of
+from mmgraph_robust.reporting.entries import NO_DEFENSE, Entry, check_entry, identity_of, is_undefended
 from mmgraph_robust.reporting.settings import Setting, attacks_of, labelled_attacks
 
 Key = TypeVar("Key")
 
-NO_DEFENSE = "none"
 NOT_ATTACKABLE = "cannot be attacked through features"
 
 
@@ -26,7 +25,8 @@ class Row:
     Args:
         dataset: Name of the data set.
         model: Name of the model.
-        defense: Name of the defense, ``"none"`` without.
+        defense: Label of the defense, mostly ``"none"`` without.
+        undefended: Whether this is its model without a defense, with which the others are compared.
         attack: Name of the attack, `None` on clean features.
         modalities: The attacked modalities, empty on clean features.
         scope: Scope of the budget, `None` on clean features.
@@ -47,6 +47,7 @@ class Row:
     dataset: str
     model: str
     defense: str
+    undefended: bool
     attack: str | None
     modalities: tuple[str, ...]
     scope: str | None
@@ -88,7 +89,7 @@ class Row:
     def order(self) -> tuple[Any, ...]:
         """Sorting key: models without a feature path last, no defense first, clean before attacked."""
         setting = self.setting
-        line = (self.dataset, self.feature_path == "none", self.model, *defense_order(self.defense))
+        line = (self.dataset, self.feature_path == "none", self.model, not self.undefended, self.defense)
         return (*line, setting is not None, () if setting is None else setting.order)
 
 
@@ -101,9 +102,39 @@ def doubts_of(flags: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in flags.items() if name not in EXPLANATIONS}
 
 
-def defense_order(name: str) -> tuple[bool, str]:
-    """Sorting key of a defense's name: no defense comes first."""
-    return name != NO_DEFENSE, name
+def defense_order(entry: Entry) -> tuple[bool, bool, str]:
+    """Sorting key of an entry by its defense: no defense comes first, that labelled ``"none"`` before others.
+
+    Args:
+        entry: The entry.
+    """
+    label = entry["defense"]
+    return not is_undefended(entry), label != NO_DEFENSE, label
+
+
+def undefended_lines(entries: Iterable[Entry]) -> set[tuple[str, str, str]]:
+    """Data set, model and label of each model without a defense: one of each model, the first by :func:`defense_order`.
+
+    Args:
+        entries: Result entries.
+    """
+    found: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for entry in sorted(filter(is_undefended, entries), key=defense_order):
+        line = identity_of(entry)[:3]
+        found.setdefault(line[:2], line)
+    return set(found.values())
+
+
+def defense_names(rows: Iterable[Row]) -> list[str]:
+    """The labels of the rows' defenses, those of no defense first.
+
+    Args:
+        rows: Summarised results.
+    """
+    bare: dict[str, bool] = {}
+    for row in rows:
+        bare[row.defense] = bare.get(row.defense, False) or row.undefended
+    return sorted(bare, key=lambda name: (not bare[name], name))
 
 
 def by_line(entries: Sequence[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
@@ -147,19 +178,24 @@ def summarize(entries: Sequence[Entry]) -> list[Row]:
         CheckpointError: See :func:`by_line`.
     """
     rows = []
-    among = attacks_of(entries)
-    for line, group in by_line(entries).items():
-        rows.append(_row(line, None, [(e["clean"], e["clean"]) for e in group], group[0]["feature_path"]))
+    groups, among, bare = by_line(entries), attacks_of(entries), undefended_lines(entries)
+    for line, group in groups.items():
+        path, undefended = group[0]["feature_path"], line in bare
+        rows.append(_row(line, undefended, None, [(e["clean"], e["clean"]) for e in group], path))
         runs: dict[Setting, list[tuple[Entry, Entry]]] = {}
         for entry in group:
             for setting, attack in labelled_attacks(entry["attacks"], among):
                 runs.setdefault(setting, []).append((entry["clean"], attack))
-        rows += [_row(line, setting, pairs, group[0]["feature_path"]) for setting, pairs in runs.items()]
+        rows += [_row(line, undefended, setting, pairs, path) for setting, pairs in runs.items()]
     return sorted(rows, key=lambda row: row.order)
 
 
 def _row(
-    line: tuple[str, str, str], setting: Setting | None, pairs: Sequence[tuple[Entry, Entry]], feature_path: str
+    line: tuple[str, str, str],
+    undefended: bool,
+    setting: Setting | None,
+    pairs: Sequence[tuple[Entry, Entry]],
+    feature_path: str,
 ) -> Row:
     metrics = _common([after["metrics"] for _, after in pairs])
     channels = _common([after["margins"] for _, after in pairs])
@@ -179,6 +215,7 @@ def _row(
         dataset=line[0],
         model=line[1],
         defense=line[2],
+        undefended=undefended,
         attack=None if setting is None else setting.attack,
         modalities=() if setting is None else setting.modalities,
         scope=None if setting is None else setting.scope,

@@ -222,7 +222,8 @@ def _path_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _stronger_elsewhere(rows: Sequence[Row], settings: Sequence[Setting], metric: str) -> list[str]:
-    # One attack heads a column, yet a defense may merely hide its gradient from that very attack.
+    # One attack heads a column, yet a defense may merely hide its gradient from that very attack. Only what is of the
+    # same threat is a rival: a budget of the whole matrix is often harsher than the same one per item.
     notes = []
     for clean, attacked in _lines(rows):
         for shown in settings if clean.feature_path != "none" else ():
@@ -230,8 +231,7 @@ def _stronger_elsewhere(rows: Sequence[Row], settings: Sequence[Setting], metric
             rivals = [
                 (row.decline[metric], setting)
                 for setting, row in attacked.items()
-                if (setting.modalities, setting.budget) == (shown.modalities, shown.budget)
-                and row.decline.get(metric) is not None
+                if setting.is_like(shown) and row.decline.get(metric) is not None
             ]
             if reference is None or not rivals:
                 continue
@@ -336,8 +336,8 @@ def training_table(entries: Sequence[Entry]) -> Table:
 
 def _grouped(entries: Sequence[Entry]) -> list[tuple[tuple[str, str, str], list[Entry]]]:
     def key(entry: Entry) -> tuple[object, ...]:
-        order = defense_order(entry["defense"])
-        return entry["dataset"], entry["feature_path"] == "none", entry["model"], *order, entry["seed"]
+        path = entry["feature_path"] == "none"
+        return entry["dataset"], path, entry["model"], *defense_order(entry), entry["seed"]
 
     def line(entry: Entry) -> tuple[str, str, str]:
         return entry["dataset"], entry["model"], entry["defense"]

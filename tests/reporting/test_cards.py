@@ -45,6 +45,17 @@ def test_facts(entry):
     assert card.headline.endswith("not attacked")
 
 
+def test_attacks_by_other_code_are_told(entry):
+    one = entry(kept=KEPT)
+    (card,) = make_cards([one])
+    assert "Later attacks" not in card.facts
+    assert "attacks" not in json.loads(card.made)
+    one["attacks"][0]["provenance"] = one["provenance"] | {"commit": "def"}
+    (card,) = make_cards([one])
+    assert card.facts["Later attacks"].startswith("1 of 5 attacks by other code than the training")
+    assert json.loads(card.made)["attacks"] == {"PGD on visual at 5 % per item": one["attacks"][0]["provenance"]}
+
+
 def test_flags_are_told_once_with_examples(entry):
     one = entry(kept=KEPT)
     for k, attack in enumerate(one["attacks"]):

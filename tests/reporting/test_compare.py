@@ -136,6 +136,38 @@ def test_what_else_was_run_beside_an_attack_does_not_hide_it(results):
     assert len(back.only_a) == 6
 
 
+def on_items(entries, *targets):
+    """The entries, whose attack was run on each of the targets, with other outcomes."""
+    for e in entries:
+        (attack,) = e["attacks"]
+        e["attacks"] = [
+            copy.deepcopy(attack) | {"items": [target, 0], "margins": {"id": float(target)}} for target in targets
+        ]
+    return entries
+
+
+def test_attacks_on_other_targets_are_no_one_attack(results):
+    found = compare_entries(on_items(results(), 1, 2), on_items(results(), 1, 2))
+    assert (len(found.cells), found.only_a, found.only_b, found.changes) == (6, (), (), ())
+    # The order says nothing: what is the same is found.
+    turned = compare_entries(on_items(results(), 1, 2), on_items(results(), 2, 1))
+    assert (len(turned.cells), turned.only_a, turned.only_b, turned.changes) == (6, (), (), ())
+    fewer = compare_entries(on_items(results(), 2), on_items(results(), 1, 2))
+    assert fewer.changes == ()
+    assert fewer.only_b[0] == "GRCN with defense none on hm, seed 0: PGD #2 on visual at 5 % per item"
+    other = compare_entries(on_items(results(), 1), on_items(results(), 2))
+    assert [str(change) for change in other.changes] == ["attacks.PGD.items [1, 0] -> [2, 0]"]
+    assert not any("are the same" in sentence for sentence in other.sentences)
+
+
+def test_attacks_by_other_code_are_a_change(results):
+    b = results()
+    for e in b:
+        e["attacks"][0]["provenance"] = e["provenance"] | {"commit": "def"}
+    found = compare_entries(results(), b)
+    assert [str(change) for change in found.changes] == ["attacks.PGD.commit abc -> def"]
+
+
 def test_what_only_one_has_is_listed(results, entry):
     a, b = results(), results()
     a.append(entry("LightGCN"))

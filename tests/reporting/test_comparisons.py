@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mmgraph_robust.errors import CheckpointError, ConfigError
@@ -13,9 +14,11 @@ from mmgraph_robust.reporting import (
     comparisons,
     holm,
     paired_bootstrap,
+    pairing,
     to_csv,
 )
-from mmgraph_robust.reporting.pairing import judged
+from mmgraph_robust.reporting.pairing import Pair, judged
+from mmgraph_robust.reporting.statistics import bootstrap_means
 from mmgraph_robust.utils import unpack
 
 VISUAL = ("PGD", "visual", 0.05)
@@ -119,11 +122,46 @@ def test_what_is_identical_needs_no_test_and_no_correction(shop, entry, with_use
     assert [c.corrected for c in family] == holm([c.test.p for c in family])
 
 
-def test_large_families_get_enough_draws(entry, with_users):
-    made = [with_users(entry("GRCN", "none", 0, 0.5), users=60)]
-    made += [with_users(entry("GRCN", f"D{k}", 0, 0.1), users=60) for k in range(30)]
-    # With 99 draws no p-value is below 0.01, and thirty of these would never be below 0.05 together.
-    assert {c.verdict for c in comparisons(made, resamples=99)} == {"worse"}
+def planted_pairs(count, users, monkeypatch=None):
+    """Pairs of which every tenth has a difference, and a list of the numbers of draws with which they are tested."""
+    rng = np.random.default_rng(0)
+    draws = []
+
+    def bootstrap(differences, **options):
+        draws.append(options["resamples"])
+        return bootstrap_means(differences, **options)
+
+    if monkeypatch is not None:
+        monkeypatch.setattr(pairing, "bootstrap_means", bootstrap)
+    pairs = []
+    for k in range(count):
+        values = rng.normal(0.5 if k % 10 == 0 else 0.0, 1, users)
+        one = Comparison("hm", "GRCN", f"D{k}", None, (0,), 0.0, float(values.mean()), (float(values.mean()),))
+        pairs.append(Pair(one, users, lambda values=values: values))
+    return pairs, draws
+
+
+def test_large_families_show_real_differences_with_no_endless_draws(monkeypatch):
+    pairs, draws = planted_pairs(900, 200, monkeypatch)
+    monkeypatch.setattr(pairing, "_MOST_DRAWS", 2000)
+    # No count of 2000 draws is below 1 / 2001, and 900 of these would never be below 0.05 together.
+    found = judged(pairs, lambda _: None, resamples=99, seed=0)
+    assert draws == [2000]
+    verdicts = [one.verdict for one in found]
+    assert verdicts[::10].count("better") > 80
+    assert sum(verdict != "no difference shown" for k, verdict in enumerate(verdicts) if k % 10) <= 1
+
+
+def test_families_are_drawn_together_and_corrected_apart(monkeypatch):
+    pairs, draws = planted_pairs(6, 50, monkeypatch)
+    found = judged(pairs, lambda one: one.defense in ("D0", "D1"), resamples=300, seed=0)
+    assert draws == [300]
+    for family in (found[:2], found[2:]):
+        assert [one.corrected for one in family] == holm([one.test.p for one in family])
+    # Asked for more than the cap, it draws as many as it is asked for; a family of 300 gets more than it is asked for.
+    judged(pairs, lambda _: None, resamples=25_000, seed=0)
+    judged(planted_pairs(300, 20)[0], lambda _: None, resamples=100, seed=0)
+    assert draws == [300, 25_000, 12_000]
 
 
 def test_models_without_an_undefended_twin_and_unknown_names(shop, entry, with_users):

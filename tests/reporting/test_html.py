@@ -159,3 +159,13 @@ def test_long_tables_show_one_metric(tmp_path, entry):
     write_page([entry(kept={("PGD", "visual", 0.05): 0.5})], tmp_path / "report.html")
     text = "".join(_read(tmp_path / "report.html").text)
     assert "Recall@20 only" not in text
+
+
+def test_attacks_by_other_code_are_noted(tmp_path, entry):
+    one = entry(kept={("PGD", "visual", 0.05): 0.5})
+    write_page([one], tmp_path / "page.html")
+    said = "1 of 1 attacks by other code than the training, or elsewhere: commit abc -&gt; def."
+    assert "by other code" not in (tmp_path / "page.html").read_text()
+    one["attacks"][0]["provenance"] = one["provenance"] | {"commit": "def"}
+    write_page([one], tmp_path / "page.html")
+    assert said in (tmp_path / "page.html").read_text()

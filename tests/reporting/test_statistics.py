@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.reporting import holm, mean_interval, paired_bootstrap
@@ -84,9 +85,34 @@ def test_bootstrap_agrees_with_the_normal_limit():
     assert test.low < narrow.low < narrow.high < test.high
 
 
-def test_p_is_never_zero_and_one_where_nothing_differs():
+def test_p_beyond_the_draws_is_a_tail():
     a, b = planted(500, 0.5, 0)
-    assert paired_bootstrap(a, b, resamples=999).p == 1 / 1000
+    found = paired_bootstrap(a, b, resamples=999)
+    z = (b - a).mean() / ((b - a).std() / math.sqrt(500))
+    assert found.p == pytest.approx(2 * stats.t.sf(z, 499), rel=1e-6)
+    # For many users that is the normal tail.
+    a, b = planted(9000, 0.03, 0)
+    z = (b - a).mean() / ((b - a).std() / math.sqrt(9000))
+    normal = math.erfc(z / math.sqrt(2))
+    assert normal < 1e-3
+    assert paired_bootstrap(a, b, resamples=500).p == pytest.approx(normal, rel=0.05)
+    # What draws can tell is theirs to tell: hardly one of 20 is as far, and the tail may only lower 1 / 21.
+    a, b = planted(500, 0.05, 0)
+    assert 0.001 < paired_bootstrap(a, b, resamples=20).p <= 1 / 21
+    assert paired_bootstrap(a, b, resamples=20_000).p > 1 / 20_001
+
+
+def test_no_tail_is_drawn_from_users_that_all_differ_alike():
+    assert paired_bootstrap([0.1, 0.2], [0.3, 0.4], resamples=999).p == 1 / 1000
+    # Two users whose differences are close: one degree of freedom promises little.
+    assert paired_bootstrap([0.0, 0.0], [1.0, 1.1], resamples=999).p == 1 / 1000
+
+
+def test_p_is_never_zero_and_one_where_nothing_differs():
+    many = np.ones(5000)
+    many[0] = 1.01
+    assert 0 < paired_bootstrap(0 * many, many).p < 1e-300
+    a, _ = planted(500, 0.5, 0)
     same = paired_bootstrap(a, a)
     assert (same.difference, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 
@@ -133,6 +159,27 @@ def test_blocks_change_nothing(monkeypatch):
     for one, other in zip(whole, parts, strict=True):
         assert (one.low, one.high, one.p) == pytest.approx((other.low, other.high, other.p), abs=1e-12)
     assert bootstrap_means(columns[:1], resamples=400, seed=1) != whole[:1]
+
+
+def test_users_are_drawn_once_for_all_differences(monkeypatch):
+    columns = [np.random.default_rng(seed).normal(0.05, 1, 50) for seed in range(40)]
+    drawn = []
+
+    class Counting:
+        def __init__(self, seed):
+            self.generator = np.random.Generator(np.random.PCG64(seed))
+
+        def integers(self, *args, size):
+            drawn.append(size)
+            return self.generator.integers(*args, size=size)
+
+    monkeypatch.setattr(module.np.random, "default_rng", Counting)
+    bootstrap_means(columns, resamples=100)
+    assert len(drawn) == 100
+    # Blocks of ten differences keep [resamples, block] within a thousand numbers.
+    monkeypatch.setattr(module, "_BLOCK", 1000)
+    bootstrap_means(columns, resamples=100)
+    assert len(drawn) == 100 + 4 * 100
 
 
 def test_holm_by_hand():

@@ -8,7 +8,19 @@ import math
 import pytest
 
 from mmgraph_robust.errors import CheckpointError, DataError
-from mmgraph_robust.reporting import check_entry, choose_settings, headline, summarize
+from mmgraph_robust.reporting import (
+    check_entry,
+    choose_settings,
+    comparisons,
+    headline,
+    published_table,
+    sentences,
+    summarize,
+)
+from mmgraph_robust.reporting.board import make_board
+from mmgraph_robust.reporting.overview import overview, scope
+from mmgraph_robust.reporting.scatter import charts
+from mmgraph_robust.reporting.summary import defense_names, undefended_lines
 
 VISUAL = ("PGD", "visual", 0.05)
 
@@ -82,3 +94,40 @@ def test_strongest_attack_at_the_lowest_budget_is_chosen(entries):
 def test_no_entries_are_an_error():
     with pytest.raises(DataError, match="at least one"):
         headline([])
+
+
+PLAIN = {"defense": {"name": "none", "label": "plain"}}
+
+
+def test_each_model_has_one_line_without_a_defense(entry):
+    entries = [
+        entry("A", "plain", config=PLAIN), entry("A", "none"), entry("A", "Strong"),
+        entry("B", "plain", config=PLAIN), entry("B", "bare", config=PLAIN), entry("C", "Strong"),
+    ]  # fmt: skip
+    assert undefended_lines(entries) == {("hm", "A", "none"), ("hm", "B", "bare")}
+    rows = summarize(entries)
+    assert [row.line[1:] for row in rows if row.undefended] == [("A", "none"), ("B", "bare")]
+    assert [row.defense for row in rows if row.model == "B"] == ["bare", "plain"]
+    assert defense_names(rows) == ["bare", "none", "Strong", "plain"]
+
+
+def test_a_label_of_no_defense_changes_no_report(entry, with_users):
+    def run(label):
+        kept = {("PGD", "visual", 0.05): 0.5}
+        bare = with_users(entry("A", label, clean=0.3, kept=kept, config=PLAIN))
+        return [bare, with_users(entry("A", "Strong", clean=0.2, kept=kept))]
+
+    told = []
+    for label in ("none", "plain"):
+        entries = run(label)
+        board = make_board(summarize(entries))
+        found = [
+            [(one.defense, one.setting) for one in comparisons(entries)],
+            sentences(entries), scope(board), overview(board), charts(board)[0].arrows,
+            published_table(entries, {"source": "s", "tolerance": 0.05, "values": {"A": {"recall@20": 0.3}}}).rows,
+            [(row.attack, row.undefended) for row in summarize(entries)],
+        ]  # fmt: skip
+        told.append(repr(found))
+    assert "without a defense" in told[0]
+    assert "Strong leaves more than no defense to 0 of 1 backbone" in told[0]
+    assert told[0] == told[1]

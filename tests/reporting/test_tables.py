@@ -59,6 +59,16 @@ def test_a_hidden_gradient_does_not_go_unsaid(entry):
     assert any("Masking loses more under SingleStep on visual" in note for note in notes)
 
 
+@pytest.mark.parametrize("other", [{"scope": "matrix"}, {"norm": "linf"}])
+def test_attacks_under_another_threat_are_no_rivals(entry, other):
+    def run(defense):
+        one = entry(defense=defense, kept={(a, m, 0.05): 0.9 for a in ("PGD", "SPSA") for m in ("visual", "textual")})
+        harsher = entry(kept={("PGD", "visual", 0.05): 0.1})["attacks"][0] | other
+        return one | {"attacks": [*one["attacks"], harsher]}
+
+    assert not any("loses more" in note for note in headline([run("none"), run("Strong")]).notes)
+
+
 def test_unknown_metric_names_the_closest(entries):
     with pytest.raises(ConfigError, match=r"did you mean 'recall@20'"):
         headline(entries, "recal@20")

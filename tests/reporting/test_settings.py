@@ -1,0 +1,74 @@
+"""What was done to the features, told apart and named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mmgraph_robust.reporting import Setting, rank_table
+from mmgraph_robust.reporting.settings import labelled_attacks
+
+
+def promote(*items, attack="PGD", budget=0.05):
+    """An attack that promotes some items."""
+    goal = {"name": "Promote", "items": [*items], "users": None}
+    return {
+        "attack": attack, "modalities": ["visual"], "scope": "item", "norm": "l2", "budget": budget, "goal": goal,
+    }  # fmt: skip
+
+
+def named(attacks):
+    return [setting.attack for setting, _ in labelled_attacks(attacks)]
+
+
+def test_other_targets_are_numbered_in_the_order_of_the_attacks():
+    assert named([promote(1), promote(2), promote(1, budget=0.1), promote(3)]) == ["PGD", "PGD #2", "PGD", "PGD #3"]
+    assert named([promote(1, 2), promote(3)]) == ["PGD (goal=Promote 2 items)", "PGD (goal=Promote 1 items)"]
+
+
+@pytest.mark.parametrize(
+    ("attack", "expected"),
+    [
+        ("Noise", True),
+        ("Noise #2", True),
+        ("Noise (steps=2)", True),
+        ("Noise (steps=2) #10", True),
+        ("NoiseFree", False),
+        ("PGD #2", False),
+        ("PGD (start=Noise)", False),
+    ],
+)
+def test_noise_on_any_target_is_no_attack(attack, expected):
+    assert Setting(attack, ("visual",), "item", "l2", 0.05).is_control is expected
+
+
+def test_noise_on_other_targets_has_no_rank(entry):
+    runs = []
+    for defense in ("none", "Strong"):
+        kept = {(a, "visual", 0.05): 0.9 for a in ("PGD", "Noise")}
+        one = entry(defense=defense, kept=kept)
+        one["attacks"] = [a | promote(item, attack=a["attack"]) for a in one["attacks"] for item in (1, 2)]
+        runs.append(one)
+    # Clean, PGD and PGD #2; noise is none.
+    assert "overall over 3 of 3" in rank_table(runs).notes[0]
+
+
+def test_the_control_is_noise_on_the_same_target():
+    setting = Setting("PGD (steps=2) #2", ("visual",), "item", "l2", 0.05)
+    assert setting.control == replace(setting, attack="Noise #2")
+    assert setting.numbered(1).control == replace(setting, attack="Noise")
+
+
+def test_what_is_under_the_same_threat_is_alike():
+    setting = Setting("PGD", ("visual",), "item", "l2", 0.05)
+    assert setting.is_like(replace(setting, attack="Noise #2"))
+    for change in ({"scope": "matrix"}, {"norm": "linf"}, {"budget": 0.1}, {"modalities": ("textual",)}):
+        assert not setting.is_like(replace(setting, **change))
+
+
+def test_numbers_of_targets():
+    setting = Setting("PGD (steps=2)", ("visual",), "item", "l2", 0.05)
+    assert setting.numbered(1) == setting
+    assert setting.numbered(2).attack == "PGD (steps=2) #2"
+    assert setting.numbered(2).numbered(3).attack == "PGD (steps=2) #3"
