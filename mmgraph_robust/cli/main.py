@@ -184,11 +184,20 @@ def attack(
 
 @app.command()
 @_clear_errors
-def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the results in this folder, a file per training, without models.")
+    ] = None,
+) -> None:
     """Writes the tables, pictures and page of a run folder anew."""
-    from mmgraph_robust.experiment import report as write
+    from mmgraph_robust.experiment.report import keep as keep_in
+    from mmgraph_robust.experiment.report import report as write
 
-    _show(folder, write(folder))
+    if keep is None:
+        _show(folder, write(folder))
+    else:
+        _show(keep, keep_in(folder, keep))
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,29 @@ def report(folder: str | Path, plan: ReportPlan | None = None) -> list[dict[str,
     title = f"Robustness report: {plan.name}"
     write_page(entries, folder / "report.html", title=title, metric=plan.metric, about=plan.about)
     return entries
+
+
+def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
+    """Writes the results of a run folder into another one, a file for each training with all attacks on its model,
+    and their report: what is worth committing, without models.
+
+    What the target holds of other trainings stays and is shown with them.
+
+    Args:
+        folder: The run folder.
+        target: The folder to keep them in.
+
+    Returns:
+        The result entries of the target.
+    """
+    folder, target = Path(folder), Path(target)
+    plan = ReportPlan.read(folder)
+    for entry in read_entries(folder / "entries", None if plan.keys is None else set(plan.keys)):
+        name = f"{entry['dataset']}-{entry['model']}-{entry['defense']}-seed{entry['seed']}"
+        write_json(target / "entries" / f"{name}.json", entry)
+    kept = replace(plan, keys=None)
+    kept.write(target)
+    return report(target, kept)
 
 
 def read_published(entries: Sequence[dict[str, Any]], plan: ReportPlan) -> Table | None:

@@ -13,6 +13,7 @@ import mmgraph_robust as mr
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, Suite, dry_run, read_config, report, run
+from mmgraph_robust.experiment.report import keep
 from mmgraph_robust.reporting import check_entry
 from mmgraph_robust.utils import unpack
 
@@ -355,3 +356,16 @@ def test_folders_of_before_are_reported(tmp_path):
     entries = run(RunConfig(SMALL), tmp_path, progress=False)
     (tmp_path / "plan.json").unlink()
     assert report(tmp_path) == entries
+
+
+def test_what_is_kept_is_the_same_in_fewer_files(tmp_path):
+    entries = run(RunConfig(SMALL | {"seeds": [0, 1]}), tmp_path / "run", progress=False)
+    assert keep(tmp_path / "run", tmp_path / "kept") == entries
+    assert [path.name for path in sorted((tmp_path / "kept" / "entries").iterdir())] == [
+        "toy-VBPR-none-seed0.json", "toy-VBPR-none-seed1.json",
+    ]  # fmt: skip
+    assert (tmp_path / "kept" / "report.html").exists()
+    assert not (tmp_path / "kept" / "models").exists()
+    # Again, and from another run into the same folder.
+    other = run(RunConfig(SMALL | {"seeds": [2]}), tmp_path / "other", progress=False)
+    assert keep(tmp_path / "other", tmp_path / "kept") == [*entries, *other]
