@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmgraph_robust.attacks.checks import EXPLANATIONS
+from mmgraph_robust.experiment.report import without_users
 from mmgraph_robust.reporting import full, read_entries, read_source, to_markdown
 from mmgraph_robust.reporting.settings import format_budget
 from mmgraph_robust.utils import atomic_write, read_json, write_json, write_text
@@ -288,7 +289,7 @@ def keep(run: Path, folder: Path = RESULTS) -> list[Path]:
     written = []
     for entry in read_source(run):
         path = folder / entry["dataset"] / f"{entry['model']}-{entry['defense']}-seed{entry['seed']}.json"
-        write_json(path, entry)
+        write_json(path, without_users(entry))
         written.append(path)
     return written
 

@@ -21,6 +21,7 @@ from mmgraph_robust.reporting import (
     to_markdown,
     write_page,
 )
+from mmgraph_robust.reporting.entries import identity_of
 from mmgraph_robust.utils import read_json, write_json, write_text
 
 
@@ -57,12 +58,15 @@ class ReportPlan:
         return cls(config["name"], config["evaluation"]["metric"], {}, None, config.get("published"))
 
 
-def report(folder: str | Path, plan: ReportPlan | None = None) -> list[dict[str, Any]]:
+def report(
+    folder: str | Path, plan: ReportPlan | None = None, entries: list[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Writes tables, pictures and the page of a run folder from its result entries.
 
     Args:
         folder: The run folder.
         plan: What it shows (default: what the folder was made for).
+        entries: The result entries (default: those of the folder that the plan asks for).
 
     Returns:
         The result entries.
@@ -73,8 +77,9 @@ def report(folder: str | Path, plan: ReportPlan | None = None) -> list[dict[str,
     folder = Path(folder)
     plan = ReportPlan.read(folder) if plan is None else plan
     there = folder / "entries"
-    keys = None if plan.keys is None else set(plan.keys)
-    entries = read_entries(there, keys) if there.is_dir() else []
+    if entries is None:
+        keys = None if plan.keys is None else set(plan.keys)
+        entries = read_entries(there, keys) if there.is_dir() else []
     if not entries:
         raise ConfigError(f"{there} holds no result entries: run something first")
     board, numbers = leaderboard(entries, plan.metric), full(entries, plan.metric)
@@ -93,7 +98,9 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     """Writes the results of a run folder into another one, a file for each training with all attacks on its model,
     and their report: what is worth committing, without models.
 
-    What the target holds of other trainings stays and is shown with them.
+    Values per user stay behind: they are made from rows of the data, which may not be one's own to pass on. The report
+    is made with them; what tests over users showed stands there. What the target holds of other trainings stays and is
+    shown beside.
 
     Args:
         folder: The run folder.
@@ -104,12 +111,27 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     """
     folder, target = Path(folder), Path(target)
     plan = ReportPlan.read(folder)
-    for entry in read_entries(folder / "entries", None if plan.keys is None else set(plan.keys)):
-        name = f"{entry['dataset']}-{entry['model']}-{entry['defense']}-seed{entry['seed']}"
-        write_json(target / "entries" / f"{name}.json", entry)
+    whole = read_entries(folder / "entries", None if plan.keys is None else set(plan.keys))
+    for entry in whole:
+        write_json(target / "entries" / f"{'-'.join(map(str, identity_of(entry)))}.json", without_users(entry))
     kept = replace(plan, keys=None)
     kept.write(target)
-    return report(target, kept)
+    known = {identity_of(entry): entry for entry in whole}
+    entries = [known.get(identity_of(entry), entry) for entry in read_entries(target / "entries")]
+    return report(target, kept, entries)
+
+
+def without_users(entry: dict[str, Any]) -> dict[str, Any]:
+    """A result entry without its values per user.
+
+    Args:
+        entry: The entry.
+    """
+
+    def stripped(part: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in part.items() if name != "per_user"}
+
+    return entry | {"clean": stripped(entry["clean"]), "attacks": [stripped(a) for a in entry["attacks"]]}
 
 
 def read_published(entries: Sequence[dict[str, Any]], plan: ReportPlan) -> Table | None:
