@@ -164,7 +164,10 @@ class RunConfig:
                     try:
                         defense.kind(built, data, **defense.arguments)
                     except MMGraphError as error:
-                        raise type(error)(f"defenses.{defense.label}, around {model.label}: {error}") from None
+                        raise type(error)(
+                            f"defenses.{defense.label}, around {model.label}: {error}; say which models it goes with: "
+                            'only = ["..."]'
+                        ) from None
         Evaluator(data, "test", self.evaluation.k)
         self.build_attacks(data)
         return data

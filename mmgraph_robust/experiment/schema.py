@@ -35,7 +35,8 @@ def schema_of(target: Callable[..., Any], skip: tuple[str, ...] = ()) -> type[Ba
         if name in ("self", *skip) or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (_from_file(hints[name]), default)
+        # A class of one's own may say nothing of its types: then anything goes.
+        fields[name] = (_from_file(hints.get(name, Any)), default)
     return create_model(getattr(target, "__name__", "Arguments"), __config__=Strict.model_config, **fields)
 
 

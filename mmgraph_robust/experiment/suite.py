@@ -80,7 +80,9 @@ def read_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
         path = FOLDER / f"{source}.toml"
         if not path.exists():
             known = sorted(p.stem for p in FOLDER.glob("*.toml"))
-            raise ConfigError(f"{unknown_name('suite', source, known)} in {FOLDER}; or give the path of a .toml file")
+            raise ConfigError(
+                f"{unknown_name('suite', source, known)} in {FOLDER} below this folder; or give the path of a .toml file"
+            )
     try:
         return Suite(apply_overrides(read_values(path), overrides))
     except ConfigError as error:

@@ -114,7 +114,8 @@ class ResultComparison:
                 [text_cell(what), *numbers, text_cell(interval), text_cell(self.verdict(cell).removeprefix("within "))]
             )
         columns += [Column("95 % interval"), Column("Verdict")]
-        return Table.from_cells(f"{metric_label(self.metric)}, B against A", columns, cells)
+        note = "Verdicts are corrected for the number of cells (Holm): an interval without 0 may still be noise."
+        return Table.from_cells(f"{metric_label(self.metric)}, B against A", columns, cells, [note])
 
     def _where(self, change: Change) -> str:
         if len(change.trainings) == len(self.trainings):

@@ -5,6 +5,7 @@ import pytest
 import mmgraph_robust as mr
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.experiment import RunConfig, read_config
+from mmgraph_robust.experiment.schema import check_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
@@ -135,3 +136,12 @@ def test_what_a_signature_calls_a_tuple_is_a_list_in_a_file():
     assert RunConfig(config.describe()).describe() == config.describe()
     with pytest.raises(ConfigError, match="temperature"):
         RunConfig(BASE | {"attacks": [{"name": "GraphRelaxation", "temperature": [0.8]}]})
+
+
+def test_arguments_without_a_type_are_taken_as_they_are():
+    def read(size=60, *, name: str = "x"):
+        return size, name
+
+    assert check_arguments(read, {"size": 3}, "data") == {"size": 3, "name": "x"}
+    with pytest.raises(ConfigError, match="name"):
+        check_arguments(read, {"name": 3}, "data")
