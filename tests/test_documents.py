@@ -57,11 +57,13 @@ def test_how_to_read_robustness(capsys):
 
 
 def test_which_defense(capsys):
-    (block,) = code("docs/defenses.md")
-    exec(block, {})
+    listwise, item_graph = code("docs/defenses.md")
+    exec(listwise, {})
     printed = capsys.readouterr().out
     before, after = (float(value) for value in re.findall(r"'recall@20': ([\d.]+)", printed)[:2])
     assert before >= after
+    exec(item_graph, {})
+    assert 0 < float(capsys.readouterr().out) < 1
 
 
 def made_up(defense, clean):

@@ -81,7 +81,7 @@ def read_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
         if not path.exists():
             known = sorted(p.stem for p in FOLDER.glob("*.toml"))
             raise ConfigError(
-                f"{unknown_name('suite', source, known)} in {FOLDER} below this folder; or give the path of a .toml file"
+                f"{unknown_name('suite', source, known)} in {FOLDER} below here; or give the path of a .toml file"
             )
     try:
         return Suite(apply_overrides(read_values(path), overrides))
