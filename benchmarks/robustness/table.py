@@ -202,7 +202,7 @@ def page(folder: Path) -> str:
         "that any part did to each; *by one step*: the share of the suite's loss that the single step finds. Made by "
         "`mmgraph bench full` with `--set seeds=[0]` and `--set 'defenses=[{name=\"none\"}]'`, and "
         "`python -m benchmarks.robustness.table runs/full`. An empty cell was not run: on tiktok, where searches for "
-        "neighbours take longest, the suite attacked MGCN, DRAGON and LATTICE at 5 % only.",
+        "neighbours take longest, the suite attacked MGCN at 5 % only, and DRAGON, LATTICE and LGMRec are missing.",
     ]
     for own in sorted(path for path in folder.iterdir() if path.is_dir()):
         entries = sorted(read_entries(own), key=lambda e: -e["clean"]["metrics"][METRIC])
