@@ -20,12 +20,13 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError, MMGraphError
-from mmgraph_robust.experiment.cell import RunFolder, Unit, run_unit, set_aside_damaged, units
+from mmgraph_robust.experiment.cell import RunFolder, Unit, units
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import Countdown, Estimate, duration
 from mmgraph_robust.experiment.plan import Plan, make_plan, own_entries
 from mmgraph_robust.experiment.report import ReportPlan, report
 from mmgraph_robust.experiment.suite import Suite
+from mmgraph_robust.experiment.unit import UnitRunner
 from mmgraph_robust.experiment.workers import Workers
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import claim, keep_freed_memory, read_json, write_json
@@ -202,28 +203,21 @@ def _do(task: _Task, progress: bool) -> _Outcome:
         with claim(folder.lock(unit)) as mine:
             if not mine:
                 return _Outcome(task.unit, unit.label, busy=True)
-            return _do_unit(config, data, unit, planned, folder, task.device, progress)
+            undefended = next((u for u in planned.values() if u.undefended and u.same_model(unit)), None)
+            return _do_unit(UnitRunner(config, unit, undefended, folder, data, task.device, progress))
 
 
-def _do_unit(
-    config: RunConfig,
-    data: HeteroData,
-    unit: Unit,
-    planned: Mapping[str, Unit],
-    folder: RunFolder,
-    device: str,
-    progress: bool,
-) -> _Outcome:
-    undefended = next((u for u in planned.values() if u.undefended and u.same_model(unit)), None)
-    notes, failed, text, count = set_aside_damaged(unit, folder), [], "", 0
+def _do_unit(runner: UnitRunner) -> _Outcome:
+    unit, metric = runner.unit, runner.config.evaluation.metric
+    notes, failed, text, count = runner.set_aside_damaged(), [], "", 0
     began = time.monotonic()
     try:
-        for cell, found in run_unit(config, unit, undefended, folder, data, device, progress):
+        for cell, found in runner():
             if isinstance(found, MMGraphError):
                 failed.append(f"{cell.name}: {type(found).__name__}: {found}")
                 continue
             count += 1
-            text = _in_short(found, config.evaluation.metric)
+            text = _in_short(found, metric)
     except MMGraphError as error:
         failed.append(f"{unit.label}: {type(error).__name__}: {error}")
     except Exception as error:
@@ -231,7 +225,7 @@ def _do_unit(
         _LOG.debug("%s", traceback.format_exc())
         place = traceback.extract_tb(error.__traceback__)[-1]
         failed.append(f"{unit.label}: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
-    done = tuple(cell.name for cell in unit.cells if folder.entry(cell).exists())
+    done = tuple(cell.name for cell in unit.cells if runner.folder.entry(cell).exists())
     if text:
         text = f"{text}, {count} cells in {duration(time.monotonic() - began)}"
     return _Outcome(unit.training.name, unit.label, done, text, tuple(notes), tuple(failed))
