@@ -58,7 +58,9 @@ def plot_scatter(results: Sequence[Entry] | Sequence[Row], metric: str = "recall
             ax.plot(*zip(start, (x, y), strict=True), color=colour(number), linewidth=0.8, alpha=0.6)
             ax.plot(x, y, marker(shape), color=colour(number), markersize=11)
             ax.text(x, y, str(number + 1), color="white", ha="center", va="center_baseline", fontsize=7)
-        ends = [min(x for x, _ in points.values()), max(max(point) for point in points.values())]
+        clean = [x for x, _ in points.values()]
+        ends = wide(min(clean), max(clean))
+        ax.set_xlim(*ends)
         ax.plot(ends, ends, color="#555555", linewidth=0.8, label="nothing lost")
         draw_floor(ax, [row for row in rows if row.dataset == dataset], metric)
         ax.set_ylim(bottom=0)
@@ -199,8 +201,17 @@ def shape_path(index: int, radius: float = 8.0) -> str:
     return f"M{'L'.join(points)}z"
 
 
+def wide(low: float, high: float) -> tuple[float, float]:
+    """Limits of a scale that holds both ends, and is no magnifying glass: a fifth of the larger one wide at least.
+
+    Args:
+        low: The smaller end.
+        high: The larger end.
+    """
+    lacking = max(0.0, 0.2 * (abs(high) or 1.0) - (high - low))
+    return low - lacking / 2, high + lacking / 2
+
+
 def _ticks(low: float, high: float) -> list[float]:
-    if high - low < 1e-9:
-        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0)
-    ticks = MaxNLocator(6).tick_values(low, high)
+    ticks = MaxNLocator(6).tick_values(*wide(low, high))
     return [round(float(tick), 10) for tick in ticks]

@@ -9,7 +9,7 @@ import pytest
 
 from mmgraph_robust.reporting import plot_scatter, summarize
 from mmgraph_robust.reporting.board import make_board
-from mmgraph_robust.reporting.scatter import charts, readers, shape_path
+from mmgraph_robust.reporting.scatter import charts, readers, shape_path, wide
 
 
 def test_points_lines_and_levels(entries):
@@ -70,3 +70,11 @@ def test_shapes_have_one_size(index):
     pairs = zip(points, [*points[1:], points[0]], strict=True)
     area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs) / 2
     assert abs(area) == pytest.approx(math.pi * 64, rel=0.03)
+
+
+def test_small_differences_are_not_blown_up():
+    assert wide(0.1, 0.4) == (0.1, 0.4)
+    low, high = wide(0.2269, 0.2272)
+    assert low < 0.21 < 0.2272 < high
+    assert high - low == pytest.approx(0.2 * 0.2272)
+    assert wide(0.0, 0.0) == (-0.1, 0.1)
