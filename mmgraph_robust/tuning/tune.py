@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -14,6 +15,7 @@ import optuna
 import torch
 from torch_geometric.data import HeteroData
 
+from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.training import data_hash
@@ -111,7 +113,10 @@ def _work(
     heartbeat: bool,
 ) -> str:  # fmt: skip
     worker = Worker(config, study, folder, tell, heartbeat)
-    return worker.run(make(config, study, data, device, worker.sign))
+    with warnings.catch_warnings():
+        # Said once, when the study began, and not again by every trial.
+        warnings.simplefilter("ignore", DataWarning)
+        return worker.run(make(config, study, data, device, worker.sign))
 
 
 class _Crew:
@@ -209,7 +214,9 @@ def _process(
     try:
         with terminable():
             study = open_study(config, storage)
-            data = config.run.build_data()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)
+                data = config.run.build_data()
             claim_value(study, "data_hash", data_hash(data), "other data")
             beat = has_heartbeat(storage)
             reason = _work(config, study, data, folder, device, make, lambda text: pipe.send(("told", text)), beat)

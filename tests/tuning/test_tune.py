@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.tuning import StudyConfig, open_storage, tune
 
@@ -178,3 +180,15 @@ def test_a_study_in_this_process(tmp_path, caplog):
         tune(StudyConfig(values), tmp_path, workers=2)
     with pytest.raises(ConfigError, match="workers and threads >= 1"):
         tune(StudyConfig(values), tmp_path, workers=0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_odd_about_the_data_is_said_once(tmp_path, workers, capfd):
+    """And not by every trial, or every worker."""
+    values = TOY | {"data": TOY["data"] | {"num_items": 400}, "study": TOY["study"] | {"trials": 2}}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        tune(StudyConfig(values), tmp_path, workers=workers)
+    odd = [str(w.message) for w in told if issubclass(w.category, DataWarning)]
+    assert len(odd) == len(set(odd)) > 0
+    assert "DataWarning" not in capfd.readouterr().err
