@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import matplotlib as mpl
-import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.defenses.search import RESULTS, ROOT, Trainer, pick, read_data, spaces
+from benchmarks import options
+from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces
 from mmgraph_robust import defenses
-from mmgraph_robust.data import DataWarning
-from mmgraph_robust.utils import atomic_write, keep_freed_memory, write_json
+from mmgraph_robust.utils import atomic_write, write_json
 
 _COLUMNS = 4
 _CLEAN, _ATTACKED = "#0072B2", "#D55E00"
@@ -93,25 +91,19 @@ def _name(value: object) -> str:
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="The data set, as spaces.toml names it.")],
-    model: Annotated[str, typer.Argument(help="The backbone, as spaces.toml names it.")],
+    name: options.Data,
+    model: options.Model,
     defense: Annotated[str, typer.Argument(help="The defense, as the ablations in spaces.toml name it.")],
-    threads: Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)] = 0,
-    folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
-    work: Annotated[Path, typer.Option(help="Trained models and what a killed run goes on from.")] = Path(
-        "runs/defenses"
-    ),
-    out: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS,
-    progress: Annotated[bool, typer.Option(help="Whether bars are shown.")] = True,
+    threads: options.Threads = 0,
+    folder: options.Folder = options.DATA,
+    work: options.Work = Path("runs/defenses"),
+    out: options.Out = RESULTS,
+    progress: options.Progress = True,
 ) -> None:
     """Ablates a defense on one backbone; goes on where it was killed."""
-    if threads:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
     pick("models", model)
     pick("ablations", defense)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
+    with options.measuring(threads):
         result = {"dataset": name} | ablate(Trainer(read_data(name, folder), work / name, progress), model, defense)
     stem = out / f"ablation-{name}-{model}-{defense}"
     write_json(stem.with_suffix(".json"), result)

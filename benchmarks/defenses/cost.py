@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from benchmarks.defenses.search import RESULTS, ROOT, build_defense, candidates, pick, read_data, spaces
+from benchmarks import options
+from benchmarks.defenses.search import RESULTS, build_defense, candidates, pick, read_data, spaces
 from mmgraph_robust import fit, models
-from mmgraph_robust.data import DataWarning
 from mmgraph_robust.experiment.provenance import provenance
-from mmgraph_robust.utils import keep_freed_memory, read_json, write_json
+from mmgraph_robust.utils import read_json, write_json
 
 _EPOCHS = 4
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="The data set, as spaces.toml names it.")] = "hm",
-    only: Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")] = "",
-    defenses: Annotated[str, typer.Option(help="Defenses, separated by semicolons; all by default.")] = "",
-    threads: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
-    folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
-    out: Annotated[Path, typer.Option(help="Where the result goes; what lies there is added to.")] = RESULTS
-    / "cost.json",
+    name: options.Data = "hm",
+    only: options.Backbones = "",
+    defenses: options.Defenses = "",
+    threads: options.Threads = 2,
+    folder: options.Folder = options.DATA,
+    out: options.Added = RESULTS / "cost.json",
 ) -> None:
     """Times epochs of every defense that plugs into training, with the arguments of its first candidate."""
-    torch.set_num_threads(threads)
-    keep_freed_memory()
     result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
+    with options.measuring(threads):
         data = read_data(name, folder)
-        for model in tqdm([m.strip() for m in only.split(",") if m.strip()] or list(spaces()["models"])):
+        for model in tqdm(options.listed(only) or list(spaces()["models"])):
             result["models"][model] = {
                 "dataset": name,
-                "threads": threads,
-                "seconds": cost(data, model, [label.strip() for label in defenses.split(";") if label.strip()]),
+                "threads": torch.get_num_threads(),
+                "seconds": cost(data, model, options.listed(defenses, ";")),
                 "provenance": provenance(data, "cpu"),
             }
             write_json(out, result)

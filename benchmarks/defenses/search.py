@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch_geometric.data import HeteroData
 
+from benchmarks import options
 from mmgraph_robust import __version__, data, defenses, evaluate, fit, load_model, models, read_mmrec, save_model
 from mmgraph_robust.attacks import PGD, Attack, ThreatModel, modality_sets, suite
 from mmgraph_robust.defenses import Defense
@@ -22,8 +23,7 @@ from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_json, read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "defenses"
+RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
 # Part of the name of what is kept of a judgement: to be raised when an attack of the same name does something else.
 _JUDGES = 2

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
+from benchmarks import options
 from mmgraph_robust import __version__, evaluate, fit, load_model, models, read_mmrec, save_model
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.config import tomllib
@@ -22,8 +23,7 @@ from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_json, read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "quality"
+RESULTS = options.RESULTS / "quality"
 SEEDS = (0, 1, 2)
 
 Settings = dict[str, Any]

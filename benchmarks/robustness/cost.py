@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
@@ -16,15 +14,16 @@ import typer
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
+from benchmarks import options
 from benchmarks.quality.search import RESULTS as QUALITY
-from benchmarks.quality.search import ROOT, read_data, spaces
+from benchmarks.quality.search import read_data, spaces
 from benchmarks.robustness.table import RESULTS
 from mmgraph_robust import models
 from mmgraph_robust.attacks import PGD, ThreatModel, suite
-from mmgraph_robust.data import DataWarning, TripleLoader
+from mmgraph_robust.data import TripleLoader
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.utils import keep_freed_memory, read_json, write_json
+from mmgraph_robust.utils import read_json, write_json
 
 _STEPS = (20, 60)
 _BATCH = 2048
@@ -32,23 +31,19 @@ _POLICIES: tuple[Literal["frozen", "rebuilt"], ...] = ("frozen", "rebuilt")
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="The data set.")] = "hm",
-    only: Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")] = "",
-    threads: Annotated[int, typer.Option(help="Threads.", min=1)] = 2,
+    name: options.Data = "hm",
+    only: options.Backbones = "",
+    threads: options.Threads = 2,
     repeats: Annotated[int, typer.Option(help="Timed passes.", min=1)] = 5,
-    folder: Annotated[Path, typer.Option(help="Where the data sets lie.")] = ROOT / ".." / "shared" / "data",
-    out: Annotated[Path, typer.Option(help="Where the result goes; what lies there is added to.")] = RESULTS
-    / "cost.json",
+    folder: options.Folder = options.DATA,
+    out: options.Added = RESULTS / "cost.json",
 ) -> None:
     """Measures every backbone at its initial parameters, in the setting that the search chose."""
-    torch.set_num_threads(threads)
-    keep_freed_memory()
     result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
-        data = read_data(name, folder)
-        result |= {"dataset": name, "threads": threads, "repeats": repeats, "provenance": provenance(data, "cpu")}
-        for model in tqdm([m.strip() for m in only.split(",") if m.strip()] or list(spaces()["models"])):
+    with options.measuring(threads):
+        data, used = read_data(name, folder), torch.get_num_threads()
+        result |= {"dataset": name, "threads": used, "repeats": repeats, "provenance": provenance(data, "cpu")}
+        for model in tqdm(options.listed(only) or list(spaces()["models"])):
             kind: type[Recommender] = getattr(models, model)
             if kind.feature_path == "none":
                 continue

@@ -11,13 +11,14 @@ import typer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks import options
 from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.experiment.report import without_users
 from mmgraph_robust.reporting import full, read_entries, read_source, to_markdown
 from mmgraph_robust.reporting.settings import format_budget
 from mmgraph_robust.utils import atomic_write, read_json, write_json, write_text
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "robustness"
+RESULTS = options.RESULTS / "robustness"
 METRIC = "recall@20"
 BUDGET = 0.05
 _ATTACKS = {"Noise": "noise", "SingleStep": "single step", "PGD": "PGD", "Suite": "suite"}

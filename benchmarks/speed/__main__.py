@@ -9,6 +9,7 @@ import torch
 import typer
 from tqdm import tqdm
 
+from benchmarks import options
 from benchmarks.speed.case import Settings
 from benchmarks.speed.cases import OPERATIONS
 from benchmarks.speed.clock import copy_bandwidth
@@ -22,7 +23,7 @@ def main(
     only: Annotated[str, typer.Option(help=f"Operations, separated by commas, of: {', '.join(OPERATIONS)}.")] = "",
     named: Annotated[str, typer.Option(help="Only cases whose names hold this text.")] = "",
     device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)] = 0,
+    threads: options.Threads = 0,
     repeats: Annotated[int, typer.Option(help="Timed passes per contestant; slow ones get fewer.", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="Default: benchmarks/results/speed/<device>.json.")] = None,
     data: Annotated[Path, typer.Option(help="The folder of amazon-baby and amazon-sports.")] = Settings.data,
@@ -34,7 +35,7 @@ def main(
     smoke: Annotated[bool, typer.Option(help="Tiny made-up inputs: shows that all of it runs.")] = False,
 ) -> None:
     """Measures the sparse kernels against other ways to compute the same. A smoke run writes only where told to."""
-    operations = [name.strip() for name in only.split(",") if name.strip()] or list(OPERATIONS)
+    operations = options.listed(only) or list(OPERATIONS)
     if unknown := [name for name in operations if name not in OPERATIONS]:
         raise typer.BadParameter(f"--only knows {', '.join(OPERATIONS)} (got {', '.join(unknown)})")
     if million not in ("", "faiss", "torch"):

@@ -10,10 +10,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from benchmarks import options
 from mmgraph_robust.sparse import ENGINES, choose_engine
 from mmgraph_robust.sparse.engines import Operation
-
-ROOT = Path(__file__).resolve().parents[2]
 
 Role: TypeAlias = Literal["ours", "engine", "reference", "bound"]
 """``ours``: this package as it comes, what the others are divided by; ``engine``: this package, run another way than by
@@ -32,7 +31,7 @@ class Settings:
     million: str = ""
     memory: bool = True
     keep_freed_memory: bool = False
-    data: Path = ROOT / ".." / "shared" / "data"
+    data: Path = options.DATA
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.case import ROOT, Settings
+from benchmarks import options
+from benchmarks.speed.case import Settings
 from mmgraph_robust.utils import read_json
 
 Record = dict[str, Any]
-RESULTS = ROOT / "benchmarks" / "results" / "speed"
+RESULTS = options.RESULTS / "speed"
 _PACKAGES = ("torch", "torch-geometric", "torch-sparse", "torch-scatter", "numpy", "scipy", "faiss-cpu")
 
 
@@ -97,7 +98,7 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
+        command = ["git", "-C", str(options.ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

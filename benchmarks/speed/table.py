@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.speed.case import ROOT
+from benchmarks import options
 from benchmarks.speed.cases import TITLES
 from benchmarks.speed.records import RESULTS, Record
 from mmgraph_robust.sparse import ENGINES
@@ -192,9 +192,9 @@ def _markdown(head: list[str], rows: list[list[str]], left: int) -> str:
 
 def main(
     results: Annotated[Path, typer.Option(help="The folder of measurements.")] = RESULTS,
-    page: Annotated[Path, typer.Option(help="The page to write.")] = ROOT / "docs" / "speed.md",
+    page: Annotated[Path, typer.Option(help="The page to write.")] = options.ROOT / "docs" / "speed.md",
     engines: Annotated[Path, typer.Option(help="The order of engines to rewrite.")] = (
-        ROOT / "mmgraph_robust" / "sparse" / "engines.json"
+        options.ROOT / "mmgraph_robust" / "sparse" / "engines.json"
     ),
 ) -> None:
     """Writes the page of tables, and the order of engines, from all measurements in a folder."""
