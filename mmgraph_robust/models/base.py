@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -36,6 +37,10 @@ class Recommender(torch.nn.Module):
         num_users: Number of users.
         num_items: Number of items.
         feature_dims: Width of the features per modality.
+        feature_scale: What the features of a modality are multiplied with before the model reads them (default: 1).
+            Adam moves all weights equally fast, so a modality whose entries are large is learned faster than the others
+            and outweighs them: its scale is a step size of its own. Budgets that are relative to the features stay what
+            they are, and so do item graphs of cosines.
         trainable_features: Whether the model reads the features plus a trainable matrix that starts at zero, as the
             papers that train their features do; whatever perturbs the features acts on what the model reads.
         seed: Seed of the initial parameters.
@@ -69,6 +74,7 @@ class Recommender(torch.nn.Module):
         num_items: int,
         feature_dims: dict[str, int],
         *,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
@@ -78,6 +84,11 @@ class Recommender(torch.nn.Module):
         self.num_users = num_users
         self.num_items = num_items
         self.feature_dims = dict(feature_dims)
+        self.feature_scale = dict(feature_scale or {})
+        for name, factor in self.feature_scale.items():
+            self.check_modality(name)
+            # Written so that NaN fails, too.
+            self._check(feature_scale=(0 < factor < math.inf, "above 0 and finite", self.feature_scale))
         self.seed = seed
         self.residual = torch.nn.ParameterDict(
             {m: torch.nn.Parameter(torch.zeros(num_items, dim)) for m, dim in self.feature_dims.items()}
@@ -138,8 +149,10 @@ class Recommender(torch.nn.Module):
             torch.nn.init.zeros_(residual)
 
     def read(self, features: Features) -> Features:
-        """The features of the model's modalities as it reads them: with their trainable part, where there is one."""
-        return {m: features[m] + self.residual[m] if m in self.residual else features[m] for m in self.modalities}
+        """The features of the model's modalities as it reads them: scaled, with their trainable part, where there is
+        one."""
+        scaled = {m: self._scaled(features[m], m) for m in self.modalities}
+        return {m: x + self.residual[m] if m in self.residual else x for m, x in scaled.items()}
 
     def read_rows(self, features: Features, modality: str, rows: Tensor) -> Tensor:
         """Some rows of what :meth:`read` gives for one modality, for losses that need no others.
@@ -149,11 +162,16 @@ class Recommender(torch.nn.Module):
             modality: Which of them.
             rows: ``[n]`` item ids.
         """
-        return self._with_residual(F.embedding(rows, features[modality]), modality, rows)
+        return self._as_read(F.embedding(rows, features[modality]), modality, rows)
 
-    def _with_residual(self, x: Tensor, modality: str, rows: Tensor) -> Tensor:
+    def _as_read(self, x: Tensor, modality: str, rows: Tensor) -> Tensor:
         """The features `x` of the items `rows` as the model reads them."""
+        x = self._scaled(x, modality)
         return x + F.embedding(rows, self.residual[modality]) if modality in self.residual else x
+
+    def _scaled(self, x: Tensor, modality: str) -> Tensor:
+        factor = self.feature_scale.get(modality, 1.0)
+        return x if factor == 1.0 else x * factor
 
     def graph(self, data: HeteroData) -> Graph:
         """`data` compiled for this model, on its device, item graphs included.

@@ -45,6 +45,7 @@ class BM3(Recommender):
         dropout: Share of the targets' entries that dropout sets to zero.
         weight: Weight :math:`w` of the losses on features.
         reg: Weight of the norms of the whole propagated tables.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -74,10 +75,14 @@ class BM3(Recommender):
         dropout: float = 0.5,
         weight: float = 2.0,
         reg: float = 0.1,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

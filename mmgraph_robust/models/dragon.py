@@ -45,6 +45,7 @@ class DRAGON(DualGNN):
         weights: Weight :math:`w_m` per modality in the item graph (default: the paper's 0.1 for ``visual`` and 0.9 for
             ``textual`` where the modalities are these two, else equal weights that sum to 1).
         reg: Weight of the mean squares of the batch's preferences and of all :math:`w_u`.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`; the item graph reads the features without
             the trainable part.
         seed: Seed of the initial parameters.
@@ -77,6 +78,7 @@ class DRAGON(DualGNN):
         knn_k: int = 10,
         weights: Mapping[str, float] | None = None,
         reg: float = 1e-3,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
@@ -89,6 +91,7 @@ class DRAGON(DualGNN):
             num_layers=num_layers,
             user_k=user_k,
             reg=reg,
+            feature_scale=feature_scale,
             trainable_features=trainable_features,
             seed=seed,
         )

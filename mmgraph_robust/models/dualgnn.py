@@ -44,6 +44,7 @@ class DualGNN(Recommender):
         num_layers: Hops :math:`L` on the user-item graph.
         user_k: Neighbours per user, at most, on the graph of users.
         reg: Weight of the mean squares of the batch's preferences and of all :math:`w`.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -73,10 +74,14 @@ class DualGNN(Recommender):
         num_layers: int = 2,
         user_k: int = 40,
         reg: float = 1e-3,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             hidden_dim=(hidden_dim >= 1, ">= 1", hidden_dim),

@@ -47,6 +47,7 @@ class FREEDOM(Recommender):
             the modalities are these two, else equal weights that sum to 1).
         dropout: Share of the interactions that an epoch leaves out, preferring those between popular ends.
         reg: Weight of the ranking losses on the projected features, which the score does not use.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`; the item graph reads the features without
             the trainable part.
         seed: Seed of the initial parameters.
@@ -79,10 +80,14 @@ class FREEDOM(Recommender):
         weights: Mapping[str, float] | None = None,
         dropout: float = 0.8,
         reg: float = 1e-3,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

@@ -60,6 +60,7 @@ class GRCN(Recommender):
         variant: ``"paper"``, or ``"mmrec"`` for the behaviour that the published tables rest on: `routing` is
             ``"compat"``, the linear maps start Xavier-normal, and the mean square of all users' preferences of
             ``visual`` (of the first modality without one) is added to the regulariser.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -93,10 +94,14 @@ class GRCN(Recommender):
         routing: Literal["paper", "compat"] | None = None,
         reg: float = 1e-5,
         variant: Literal["paper", "mmrec"] = "paper",
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),
@@ -190,7 +195,7 @@ class GRCN(Recommender):
         scale = len(embeddings.channels) if self.fusion == "mean" else 1
 
         def encode(rows: Tensor) -> Tensor:
-            f = self._project(self._with_residual(rows, modality, items), modality).index_select(0, order)
+            f = self._project(self._as_read(rows, modality, items), modality).index_select(0, order)
             p = self.routing((known.index_copy(0, place, f), preference), to_user)
             message, _ = attention_product(to_item, sddmm(to_item, f, p), p)
             return (f + message).index_select(0, back) / scale

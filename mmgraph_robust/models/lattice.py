@@ -48,6 +48,7 @@ class LATTICE(Recommender):
             that changes them needs 1: every forward pass then learns the graph from the features that it is given.
             :func:`~mmgraph_robust.training.fit` says so rather than training on the clean ones.
         reg: Weight of half the summed squares of the batch's final vectors, per triple.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`; only the learned graph reads the trainable
             part.
         seed: Seed of the initial parameters.
@@ -86,10 +87,14 @@ class LATTICE(Recommender):
         collaborative: Literal["lightgcn", "mf"] = "lightgcn",
         refresh_every: int = 0,
         reg: float = 1e-5,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

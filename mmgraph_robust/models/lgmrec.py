@@ -61,6 +61,7 @@ class LGMRec(Recommender):
         temperature: :math:`\tau` of both softmaxes.
         contrast: Weight of the contrast.
         reg: Weight of :math:`(\Vert U_b \Vert_F + \Vert I_b \Vert_F + \Vert J_b \Vert_F) / B` on the final vectors.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -98,10 +99,14 @@ class LGMRec(Recommender):
         temperature: float = 0.2,
         contrast: float = 1e-4,
         reg: float = 1e-6,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

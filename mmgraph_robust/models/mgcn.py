@@ -55,6 +55,7 @@ class MGCN(Recommender):
         contrast: Weight of the contrastive loss.
         temperature: Its temperature.
         reg: Weight of half the summed squares of the batch's final vectors, per triple.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`; the item graph reads the features without
             the trainable part.
         seed: Seed of the initial parameters.
@@ -87,10 +88,14 @@ class MGCN(Recommender):
         contrast: float = 0.01,
         temperature: float = 0.2,
         reg: float = 1e-4,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

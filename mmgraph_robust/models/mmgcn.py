@@ -46,6 +46,7 @@ class MMGCN(Recommender):
         variant: ``"paper"``, or ``"mmrec"`` for the behaviour that the published tables rest on: preferences and ids
             are random numbers that never train (buffers here, so the regulariser is a constant), and `combine` and
             `num_layers` are ``"concat"`` and 3, whatever its flags say.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -82,10 +83,14 @@ class MMGCN(Recommender):
         project: Sequence[str] | None = None,
         reg: float = 1e-5,
         variant: Literal["paper", "mmrec"] = "paper",
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 1, ">= 1", num_layers),
@@ -197,7 +202,7 @@ class MMGCN(Recommender):
         id_items, id_users = self.id.index_select(0, nodes), self.id.index_select(0, users)
 
         def encode(rows: Tensor) -> Tensor:
-            x = self._with_residual(rows, modality, items).index_select(0, order)
+            x = self._as_read(rows, modality, items).index_select(0, order)
             item, user = unit_rows(self._project(x, modality)), own_users
             for layer, conv in enumerate(layers):
                 own, message = conv.own(item, id_items), item_message[layer]

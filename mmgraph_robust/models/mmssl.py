@@ -69,6 +69,7 @@ class MMSSL(Recommender):
         contrast: Weight of the contrast.
         feature_reg: Weight of half the summed squares of all :math:`f`, per item.
         reg: Weight of half the summed squares of the batch's final vectors, per triple.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -104,10 +105,14 @@ class MMSSL(Recommender):
         contrast: float = 0.03,
         feature_reg: float = 1e-5,
         reg: float = 1e-5,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

@@ -51,6 +51,7 @@ class SLMRec(Recommender):
         temperature: :math:`\tau` of the ranking loss.
         alignment: Weight :math:`\alpha` of the alignment task.
         alignment_temperature: :math:`\tau'` of the alignment task.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -82,10 +83,14 @@ class SLMRec(Recommender):
         temperature: float = 0.2,
         alignment: float = 0.05,
         alignment_temperature: float = 0.1,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(
             embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
             num_layers=(num_layers >= 0, ">= 0", num_layers),

@@ -33,6 +33,7 @@ class VBPR(Recommender):
         feature_dims: Width of the features per modality.
         embedding_dim: Width of :math:`p, q` and of :math:`r`.
         reg: Weight of :math:`(\Vert U_b \Vert_F + \Vert I_b \Vert_F + \Vert J_b \Vert_F) / B` on the batch's vectors.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -54,10 +55,14 @@ class VBPR(Recommender):
         *,
         embedding_dim: int = 64,
         reg: float = 1.0,
+        feature_scale: Mapping[str, float] | None = None,
         trainable_features: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_users, num_items, feature_dims, trainable_features=trainable_features, seed=seed)
+        super().__init__(
+            num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
+            seed=seed,
+        )  # fmt: skip
         self._check(embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim), reg=(reg >= 0, ">= 0", reg))
         self._check_modalities()
         self.embedding_dim = embedding_dim
@@ -89,12 +94,12 @@ class VBPR(Recommender):
         self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
     ) -> Callable[[Tensor], Tensor]:
         """The projection of the rows: no other item nor any user has a part in it."""
-        return lambda rows: matmul(self._with_residual(rows, modality, items), self.projection[modality])
+        return lambda rows: matmul(self._as_read(rows, modality, items), self.projection[modality])
 
     def linear_projection(self, modality: str) -> Tensor | None:
-        """The block of the projection that the modality is multiplied with."""
+        """The block of the projection that the modality is multiplied with, times its scale."""
         self.check_modality(modality)
-        return self.projection[modality]
+        return self._scaled(self.projection[modality], modality)
 
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Norms of the batch's user vectors and fused item vectors."""

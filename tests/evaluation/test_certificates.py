@@ -41,9 +41,10 @@ def test_at_no_budget_it_is_the_clean_recall_and_it_falls(shop, trained, norm, s
     kind=st.sampled_from(BUDGETS),
     names=st.sampled_from([["visual"], ["textual", "visual"]]),
     items=st.sampled_from([None, range(0, 80, 3)]),
+    scale=st.sampled_from([None, {"visual": 0.2}, {"textual": 4.0}]),
 )
-def test_no_attack_contradicts_it(shop, seed, budget, kind, names, items):
-    model = VBPR.from_data(shop, embedding_dim=6, seed=seed)
+def test_no_attack_contradicts_it(shop, seed, budget, kind, names, items, scale):
+    model = VBPR.from_data(shop, embedding_dim=6, feature_scale=scale, seed=seed)
     with torch.no_grad():
         model.item_id *= 3
     threat = ThreatModel(names, budget, kind[1], kind[0], items=items)

@@ -193,6 +193,34 @@ def test_trainable_features_start_at_nothing_and_are_read(tiny, kind):
     assert torch.equal(plain.read_rows(features, "visual", rows), features["visual"][rows])
 
 
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in (BPRMF, LightGCN)])
+def test_a_scale_is_that_of_the_features(tiny, kind):
+    """A model with a scale is the one without on features that are scaled, in every loss too, and is stored with it."""
+    scale = {"visual": 0.25}
+    plain, model = build(kind, tiny), build(kind, tiny, feature_scale=scale)
+    raw = model.features(tiny)
+    scaled = raw | {"visual": raw["visual"] * 0.25}
+    graph = model.graph(tiny).with_seed(0)
+    batch = next(TripleLoader(graph, 256).epoch(torch.Generator().manual_seed(0)))
+    ours, theirs = model(raw, graph), plain(scaled, graph)
+    for channel, vectors in theirs.item.items():
+        assert torch.allclose(ours.item[channel], vectors, atol=1e-6)
+        assert torch.allclose(ours.user[channel], theirs.user[channel], atol=1e-6)
+    assert torch.allclose(model.loss(ours, batch, raw), plain.loss(theirs, batch, scaled), atol=1e-6)
+    assert model.config["feature_scale"] == scale
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_scale_is_above_zero_and_finite(tiny, factor):
+    with pytest.raises(mr.errors.ConfigError, match="'VBPR' expects feature_scale above 0 and finite"):
+        VBPR.from_data(tiny, feature_scale={"visual": factor})
+
+
+def test_a_scale_of_no_modality_is_refused(tiny):
+    with pytest.raises(mr.errors.ConfigError, match="unknown modality 'visul'; did you mean 'visual'"):
+        VBPR.from_data(tiny, feature_scale={"visul": 0.5})
+
+
 def test_features_of_another_size_are_refused(tiny, shop):
     with pytest.raises(DataError, match=r"modality 'visual' expects shape \[8, 6\]"):
         VBPR.from_data(tiny, modalities=["visual"]).features(shop)
@@ -233,6 +261,8 @@ ENCODERS = [
     (GRCN, {"fusion": "mean", "trainable_features": True}), (GRCN, {"num_routings": 1, "weighting": "max"}),
     *((MMGCN, {"num_layers": layers}) for layers in (1, 2, 3, 4)), (MMGCN, {"combine": "add", "hidden_dim": 3}),
     (MMGCN, {"variant": "mmrec"}), (MMGCN, {"trainable_features": True}), (LATTICE, {}), (DualGNN, {}),
+    *((kind, {"feature_scale": {"visual": 0.5, "textual": 2.0}, "trainable_features": True})
+      for kind in (VBPR, GRCN, MMGCN)),
 ]  # fmt: skip
 
 
