@@ -47,7 +47,8 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
 
     Epochs that validate do not count, nor does the first, which compiles, and in which CKD trains its teachers.
     """
-    known = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & {"without", "model"}]
+    others = {"without", "model", "feature_scale"}
+    known = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & others]
     labels = ["none", *(label for label in labels or known if label != "none")]
     seconds: dict[str, list[float]] = {label: [] for label in labels}
     for label in [*labels, "none"]:

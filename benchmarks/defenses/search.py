@@ -58,7 +58,10 @@ def read_data(name: str, folder: Path) -> HeteroData:
 
 
 def candidates(label: str) -> list[Settings]:
-    """The arguments that a defense is tried with; one set for a control."""
+    """The arguments that a defense is tried with; one set for a control.
+
+    A ``feature_scale`` among them is the model's.
+    """
     entry = pick("defenses", label)
     searched = {key: values for key, values in entry.items() if key not in _OWN_KEYS}
     fixed = entry.get("fixed", {})
@@ -83,7 +86,7 @@ class Trainer:
 
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """How one training went, and what its model reaches on validation, clean and attacked."""
-        victim, training = self._model(model, label, seed)
+        victim, training = self._model(model, label, arguments.get("feature_scale"), seed)
         defense = build_defense(label, arguments)
         told = None if defense is None else defense.describe()
         key = hash_json([type(victim).__name__, victim.config, told, __version__, training, seed, data_hash(self.data)])
@@ -125,7 +128,7 @@ class Trainer:
             "validation_attacked": self.attacked(model, PGD(), model.modalities, budget, "val"),
         }
 
-    def _model(self, model: str, label: str, seed: int) -> tuple[Recommender, Settings]:
+    def _model(self, model: str, label: str, scale: dict[str, float] | None, seed: int) -> tuple[Recommender, Settings]:
         entry, chosen = pick("defenses", label), pick("models", model)
         training = spaces()["training"] | chosen.get("training", {})
         for key, factor in entry.get("training", {}).items():
@@ -138,7 +141,8 @@ class Trainer:
             return other, spaces()["training"] | own["training"]
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
         kind = getattr(models, model)
-        return kind.from_data(self.data, modalities=names, **chosen["arguments"], seed=seed), training
+        arguments = chosen["arguments"] | ({} if scale is None else {"feature_scale": scale})
+        return kind.from_data(self.data, modalities=names, **arguments, seed=seed), training
 
     def attacked(
         self, model: Recommender, attack: Attack, names: tuple[str, ...], budget: float, split: Literal["val", "test"]
@@ -183,7 +187,8 @@ def build_defense(label: str, arguments: Settings) -> Defense | None:
     name = entry.get("name", label)
     if name == "none" or ("name" not in entry and ("without" in entry or "model" in entry)):
         return None
-    defense: Defense = getattr(defenses, name)(**arguments)
+    own = {key: value for key, value in arguments.items() if key != "feature_scale"}
+    defense: Defense = getattr(defenses, name)(**own)
     return defense
 
 

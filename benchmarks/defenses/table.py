@@ -163,7 +163,12 @@ def _lost(result: Result, budget: float) -> float | None:
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in arguments.items())
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return " ".join(f"{name} {text(part)}" for name, part in value.items())
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{name} {text(value)}" for name, value in arguments.items())
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ SMALL = {
         "blind, trained": {
             "control": True, "without": "visual", "name": "AdversarialTraining", "fixed": {"budget": 0.2},
         },
+        "trained, scaled": {
+            "name": "AdversarialTraining", "fixed": {"budget": 0.2},
+            "feature_scale": [{"visual": 0.5}, {"textual": 0.1, "visual": 3.0}],
+        },
         "ids only": {"control": True, "model": {"VBPR": "BPRMF"}},
     },
     "ids": {"BPRMF": {"arguments": {"reg": 0.1}, "training": {"max_epochs": 5}}},
@@ -84,9 +88,10 @@ def test_every_defense_gets_the_same_number_of_candidates():
         name = entry.get("name", label)
         if hasattr(mr.defenses, name):
             for arguments in tried:
-                getattr(mr.defenses, name)(**arguments)
+                assert isinstance(room.build_defense(label, arguments), getattr(mr.defenses, name))
         else:
             assert name == "none" or entry.keys() & {"without", "model"}
+            assert room.build_defense(label, tried[0]) is None
     for name, entry in spaces()["models"].items():
         assert set(entry["arguments"]) <= set(inspect.signature(getattr(mr.models, name)).parameters)
         assert all(d["model"][name] in spaces()["ids"] for d in spaces()["defenses"].values() if "model" in d)
@@ -152,6 +157,13 @@ def test_controls_are_what_they_are_called(small, folder, work):
     trained = search("shop", "VBPR", "blind, trained", trainer, 1)["runs"][0]
     assert trained["file"] != blind["file"]
     assert trained["validation_attacked"] != blind["validation_attacked"]
+    scaled = search("shop", "VBPR", "trained, scaled", trainer, 1)
+    assert [c["arguments"]["feature_scale"] for c in scaled["candidates"]] == [
+        {"visual": 0.5}, {"textual": 0.1, "visual": 3.0},
+    ]  # fmt: skip
+    model = mr.load_model(work / scaled["runs"][0]["file"])
+    assert model.feature_scale == scaled["chosen"]["feature_scale"]
+    assert "feature_scale visual 0.5" in table([scaled | {"chosen": {"feature_scale": {"visual": 0.5}}}])
     ids = search("shop", "VBPR", "ids only", trainer, 1)["runs"][0]
     assert type(mr.load_model(work / ids["file"])).__name__ == "BPRMF"
     assert ids["test"]["attacks"] == []
