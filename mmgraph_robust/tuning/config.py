@@ -142,7 +142,7 @@ class StudyConfig:
         defense = _entry(result.get("defenses", [{"name": "none"}]), values["defense"])
         places = {"training": result.setdefault("training", {}), "models": model, "defenses": defense}
         for parameter in self._active(values):
-            places[parameter.section[0]][parameter.argument] = values[parameter.name]
+            parameter.put(places[parameter.section[0]], values[parameter.name])
         if defense.get("sensitive") == "auto" and sensitive is not None:
             defense["sensitive"] = sensitive[values["model"]]
         result["models"], result["defenses"] = [model], [defense]

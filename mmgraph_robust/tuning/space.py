@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from optuna.distributions import (
     BaseDistribution,
@@ -23,24 +23,36 @@ _KEYS = ("low", "high", "log", "choices")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched argument.
+    """One searched argument, or one entry of an argument that is a table.
 
     Attributes:
         section: Where it belongs: ``("training",)``, ``("models", label)`` or ``("defenses", label)``.
         argument: Its name there.
         domain: Where it is searched.
         default: What it is without a study.
+        key: Which entry of the table.
     """
 
     section: tuple[str, ...]
     argument: str
     domain: Domain
     default: Any
+    key: str | None = None
 
     @property
     def name(self) -> str:
         """Its name in the study."""
-        return ".".join([*self.section, self.argument])
+        return ".".join([*self.section, self.argument, *([] if self.key is None else [self.key])])
+
+    def put(self, arguments: dict[str, Any], value: Any) -> None:
+        """Gives the argument a value.
+
+        Args:
+            arguments: The arguments of where it belongs; changed.
+            value: The value.
+        """
+        table = arguments.get(self.argument) or {}
+        arguments[self.argument] = value if self.key is None else table | {self.key: value}
 
     @property
     def distribution(self) -> BaseDistribution:
@@ -83,6 +95,7 @@ def parameters_of(
         fixed: The arguments that the file gives.
         changes: The file's word on the search, by argument: a table (``low``, ``high``, ``log``, or ``choices``) that
             changes or makes a domain, ``true`` to search an argument that is fixed otherwise, ``false`` not to search.
+            For an argument that is a table itself, a table of such tables, each for an entry that the file gives.
         skip: Arguments that a configuration does not give.
 
     Raises:
@@ -97,9 +110,26 @@ def parameters_of(
         change = changes.get(argument, argument in space and argument not in fixed)
         if change is False:
             continue
+        if isinstance(change, Mapping) and change and all(isinstance(entry, Mapping) for entry in change.values()):
+            yield from _entries(section, argument, change, fixed.get(argument), field.annotation)
+            continue
         domain = _domain(f"{where}.{argument}", space.get(argument), change, field.annotation)
         default = fixed.get(argument, domain.ends[0] if field.is_required() else field.default)
         yield Parameter(section, argument, domain, default)
+
+
+def _entries(
+    section: tuple[str, ...], argument: str, changes: Mapping[str, Mapping[str, Any]], given: Any, annotation: Any
+) -> Iterator[Parameter]:
+    where = ".".join(["search", *section, argument])
+    tables = [a for a in (annotation, *getattr(annotation, "__args__", ())) if get_origin(a) in (Mapping, dict)]
+    if not tables:
+        raise ConfigError(f"{where} is one value and no table of several (got {dict(changes)})")
+    for key, change in changes.items():
+        if key not in (given or {}):
+            raise ConfigError(f"{where}: give '{key}' in the file, too, as what the search begins with")
+        domain = _domain(f"{where}.{key}", None, change, get_args(tables[0])[1])
+        yield Parameter(section, argument, domain, given[key], key)
 
 
 def _domain(where: str, own: Domain | None, change: Any, annotation: Any) -> Domain:

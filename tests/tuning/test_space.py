@@ -70,9 +70,42 @@ def test_an_argument_without_a_space_of_its_own_takes_its_type():
     assert found["patience"].suggest(FixedTrial({"training.patience": 7})) == 7
 
 
+def test_an_entry_of_a_table():
+    found = parameters(
+        fixed={"feature_scale": {"visual": 1.0, "textual": 3.0}},
+        changes={"feature_scale": {"visual": {"low": 0.01, "high": 1, "log": True}}},
+    )
+    scale = found["feature_scale"]
+    assert scale.name == "models.GRCN.feature_scale.visual"
+    assert (scale.domain, scale.default) == (Float(0.01, 1.0, log=True), 1.0)
+    arguments = {"feature_scale": {"visual": 1.0, "textual": 3.0}}
+    scale.put(arguments, 0.25)
+    assert arguments == {"feature_scale": {"visual": 0.25, "textual": 3.0}}
+
+
+def test_a_study_searches_an_entry_of_a_table(toy):
+    config = toy(
+        models=[{"name": "VBPR", "reg": 1.0, "embedding_dim": 8, "feature_scale": {"visual": 0.5}}],
+        search={"models": {"VBPR": {"feature_scale": {"visual": {"low": 0.1, "high": 2.0}}}}},
+    )
+    name = "models.VBPR.feature_scale.visual"
+    assert config.first()[name] == 0.5
+    values = config.defaults() | {name: 0.2}
+    assert config.run_config(values).models[0].arguments["feature_scale"] == {"visual": 0.2}
+    # What the file says stays what it is.
+    assert config.run_config(config.defaults()).models[0].arguments["feature_scale"] == {"visual": 0.5}
+    with pytest.raises(ConfigError, match=r"unknown modality 'visul'"):
+        toy(
+            models=[{"name": "VBPR", "feature_scale": {"visul": 0.5}}],
+            search={"models": {"VBPR": {"feature_scale": {"visul": {"low": 0.1, "high": 2.0}}}}},
+        ).check_data(config.run.build_data())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"feature_scale": {"visual": {"low": 0.1, "high": 1}}}, r"feature_scale: give 'visual' in the file, too"),
+        ({"reg": {"visual": {"low": 0.1, "high": 1}}}, "reg is one value and no table of several"),
         ({"rge": {"low": 1}}, "unknown argument 'rge'; did you mean 'reg'"),
         ({"reg": {"lwo": 1.0}}, "unknown key 'lwo'; did you mean 'low'"),
         ({"reg": {"low": "1"}}, "'low' expects a number"),
