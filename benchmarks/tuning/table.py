@@ -48,7 +48,8 @@ def main(
 def _told(path: Path, objectives: tuple[str, ...]) -> str:
     return (
         f"Searched for: {' and '.join(objectives)} on the validation split, by "
-        f"`mmgraph tune configs/study/{path.name}`. The chosen configurations stand beside this page. Made by `python -m benchmarks.tuning.table`."
+        f"`mmgraph tune configs/study/{path.name}`. The chosen "
+        "configurations stand beside this page. Made by `python -m benchmarks.tuning.table`."
     )
 
 
