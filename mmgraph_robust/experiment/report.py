@@ -9,20 +9,26 @@ from typing import Any
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.reporting import (
+    Comparison,
     Table,
     full,
     leaderboard,
     published_table,
     rank_table,
     read_entries,
+    read_tests,
     save_figures,
+    shown_comparisons,
     to_csv,
     to_latex,
     to_markdown,
     write_page,
+    write_tests,
 )
 from mmgraph_robust.reporting.entries import identity_of
 from mmgraph_robust.utils import read_json, write_json, write_text
+
+_TESTS = "tests.json"
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,13 @@ def report(
         entries = read_entries(there, keys) if there.is_dir() else []
     if not entries:
         raise ConfigError(f"{there} holds no result entries: run something first")
-    board, numbers = leaderboard(entries, plan.metric), full(entries, plan.metric)
+    _write(folder, plan, entries)
+    return entries
+
+
+def _write(folder: Path, plan: ReportPlan, entries: list[dict[str, Any]]) -> list[Comparison]:
+    compared = shown_comparisons(entries, plan.metric, read_tests(folder / _TESTS))
+    board, numbers = leaderboard(entries, plan.metric, compared=compared), full(entries, plan.metric)
     published = read_published(entries, plan)
     tables = [board, rank_table(entries, plan.metric), numbers, *([published] if published else [])]
     write_text(folder / "table.md", "\n\n".join(to_markdown(table) for table in tables) + "\n")
@@ -90,16 +102,16 @@ def report(
     write_text(folder / "table.csv", to_csv(numbers))
     save_figures(entries, folder, plan.metric)
     title = f"Robustness report: {plan.name}"
-    write_page(entries, folder / "report.html", title=title, metric=plan.metric, about=plan.about)
-    return entries
+    write_page(entries, folder / "report.html", title=title, metric=plan.metric, about=plan.about, compared=compared)
+    return compared
 
 
 def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     """Writes the results of a run folder into another one, a file for each training with all attacks on its model,
     and their report: what is worth committing, without models.
 
-    Values per user stay behind: they are made from rows of the data, which may not be one's own to pass on. The report
-    is made with them; what tests over users showed stands there. What the target holds of other trainings stays and is
+    Values per user stay behind: they are made from rows of the data, which may not be one's own to pass on. What tests
+    over users showed is kept. What the target holds of other trainings stays and is
     shown beside.
 
     Args:
@@ -118,7 +130,8 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     kept.write(target)
     known = {identity_of(entry): entry for entry in whole}
     entries = [known.get(identity_of(entry), entry) for entry in read_entries(target / "entries")]
-    return report(target, kept, entries)
+    write_tests(target / _TESTS, _write(target, kept, entries))
+    return entries
 
 
 def without_users(entry: dict[str, Any]) -> dict[str, Any]:

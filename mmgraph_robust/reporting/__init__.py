@@ -2,12 +2,13 @@
 
 from mmgraph_robust.reporting.cells import Table
 from mmgraph_robust.reporting.compare import ResultComparison, compare
-from mmgraph_robust.reporting.comparisons import comparison_table, comparisons
+from mmgraph_robust.reporting.comparisons import comparison_table, comparisons, shown_comparisons
 from mmgraph_robust.reporting.entries import ReportWarning, check_entry, read_entries, read_files
 from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.forms import to_csv, to_html, to_latex, to_markdown
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.html import write_page
+from mmgraph_robust.reporting.kept_tests import read_tests, write_tests
 from mmgraph_robust.reporting.leaderboard import leaderboard
 from mmgraph_robust.reporting.pairing import Comparison
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
@@ -51,9 +52,11 @@ __all__ = [
     "read_entries",
     "read_files",
     "read_source",
+    "read_tests",
     "save_figures",
     "sensitive_table",
     "sentences",
+    "shown_comparisons",
     "summarize",
     "to_csv",
     "to_html",
@@ -62,4 +65,5 @@ __all__ = [
     "to_rich",
     "training_table",
     "write_page",
+    "write_tests",
 ]

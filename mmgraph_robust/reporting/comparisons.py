@@ -17,10 +17,11 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry
+from mmgraph_robust.reporting.kept_tests import KeptTests
 from mmgraph_robust.reporting.pairing import LEVEL, Comparison, judged, pair_up, parts_of, setting_order
 from mmgraph_robust.reporting.settings import Setting, attacks_of
-from mmgraph_robust.reporting.summary import by_line, undefended_lines
-from mmgraph_robust.reporting.tables import doubt_notes
+from mmgraph_robust.reporting.summary import by_line, choose_settings, summarize, undefended_lines
+from mmgraph_robust.reporting.tables import MAX_SETTINGS, doubt_notes, pick_settings
 
 
 def comparisons(
@@ -30,6 +31,7 @@ def comparisons(
     settings: Iterable[Setting] | None = None,
     resamples: int = 10_000,
     seed: int = 0,
+    known: KeptTests | None = None,
 ) -> list[Comparison]:
     """Every defense against no defense: the same model, data set, setting, seeds and users.
 
@@ -44,15 +46,16 @@ def comparisons(
         settings: The attacks (default: all). Clean features are always compared.
         resamples: Number of draws; families of more than 250 get up to 20 000.
         seed: Seed of the draws.
+        known: Tests that were made while the values per user were there (:func:`read_tests`).
 
     Raises:
         CheckpointError: If an entry is incomplete or occurs twice, or a data set's entries come from different data.
         ConfigError: If no entry has the metric, or an option is out of range.
     """
     groups = by_line(entries)
-    known = {name for entry in entries for name in entry["clean"]["metrics"]}
-    if groups and metric not in known:
-        raise ConfigError(unknown_name("metric", metric, known))
+    metrics = {name for entry in entries for name in entry["clean"]["metrics"]}
+    if groups and metric not in metrics:
+        raise ConfigError(unknown_name("metric", metric, metrics))
     wanted = None if settings is None else set(settings)
     among = attacks_of(entries)
     pairs = []
@@ -65,8 +68,24 @@ def comparisons(
         ours, theirs = parts_of(base, metric, among), parts_of(groups[line], metric, among)
         for setting in sorted(ours.keys() & theirs.keys(), key=setting_order):
             if setting is None or wanted is None or setting in wanted:
-                pairs.append(pair_up(line, setting, ours[setting], theirs[setting], metric, "without a defense"))
+                both = ours[setting], theirs[setting]
+                pairs.append(pair_up(line, setting, *both, metric, "without a defense", known))
     return judged(pairs, lambda c: (c.dataset, c.setting), resamples=resamples, seed=seed)
+
+
+def shown_comparisons(
+    entries: Sequence[Entry], metric: str = "recall@20", known: KeptTests | None = None
+) -> list[Comparison]:
+    """:func:`comparisons` on clean features and under the attacks that tables and the page show.
+
+    Args:
+        entries: Result entries.
+        metric: The metric.
+        known: See :func:`comparisons`.
+    """
+    rows = summarize(entries)
+    shown = {*pick_settings(rows, metric, None, MAX_SETTINGS)[0], *choose_settings(rows, metric)}
+    return comparisons(entries, metric, settings=shown, known=known)
 
 
 def comparison_table(

@@ -24,6 +24,7 @@ from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.forms import to_html
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.overview import overview, scope
+from mmgraph_robust.reporting.pairing import Comparison
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training
 from mmgraph_robust.reporting.ranks import rank_table
 from mmgraph_robust.reporting.scatter import COLOURS, charts, readers, shape_path
@@ -43,6 +44,7 @@ def write_page(
     metric: str = "recall@20",
     *,
     about: Mapping[str, str] | None = None,
+    compared: Sequence[Comparison] | None = None,
 ) -> None:
     """Writes the report of some result entries as one HTML file that needs no network.
 
@@ -55,6 +57,7 @@ def write_page(
         metric: The metric of the leaderboard and of the pictures.
         about: What a reader has to know about how the numbers came to be, such as equal budgets of tuning: terms and
             texts, shown near the top.
+        compared: What :func:`comparisons` returned for these entries and this metric (default: it is called).
 
     Raises:
         CheckpointError: If an entry is incomplete or occurs twice.
@@ -71,7 +74,10 @@ def write_page(
     curves = _pictures(plot_budget_curve([*clean, *joint], metric))
     more_curves = _pictures(plot_budget_curve([*clean, *alone], metric))
     defended = [row for row in rows if not row.undefended]
-    compared = comparisons(entries, metric, settings=choose_settings(rows, metric))
+    chosen = choose_settings(rows, metric)
+    if compared is None:
+        compared = comparisons(entries, metric, settings=chosen)
+    compared = [one for one in compared if one.setting is None or one.setting in chosen]
     several = len({row.line[1:] for row in rows}) > 1
     page = _environment().get_template("report.html.j2").render(
         title=title,

@@ -11,7 +11,7 @@ from mmgraph_robust.reporting.pairing import Comparison
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.statistics import half_width
 from mmgraph_robust.reporting.summary import Row, summarize
-from mmgraph_robust.reporting.tables import board, pick_settings
+from mmgraph_robust.reporting.tables import MAX_SETTINGS, board, pick_settings
 
 MARKS = {"better": "\N{BLACK UP-POINTING TRIANGLE}", "worse": "\N{BLACK DOWN-POINTING TRIANGLE}"}
 
@@ -21,7 +21,7 @@ def leaderboard(
     metric: str = "recall@20",
     *,
     settings: Sequence[Setting] | None = None,
-    max_settings: int = 3,
+    max_settings: int = MAX_SETTINGS,
     compared: Sequence[Comparison] | None = None,
 ) -> Table:
     """A line per data set, model and defense, as in :func:`headline`, with intervals and marks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -25,12 +25,16 @@ _MOST_DRAWS = 20_000
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
+Tested: TypeAlias = "tuple[str, str, str, str, Setting | None, tuple[int, ...], float, float]"
+"""What a test is of: metric, data set, model, defense, setting, seeds and the two means."""
+
 
 @dataclass(frozen=True)
 class Comparison:
     """One metric of one model, data set and setting, measured twice.
 
     Args:
+        metric: The metric.
         dataset: Name of the data set.
         model: Name of the model.
         defense: Name of the defense; that of the second measurement, where the first has none.
@@ -46,6 +50,7 @@ class Comparison:
         doubts: Flags of either measurement that say not to trust it as it stands.
     """
 
+    metric: str
     dataset: str
     model: str
     defense: str
@@ -75,6 +80,12 @@ class Comparison:
         return "better" if self.difference > 0 else "worse"
 
     @property
+    def tested(self) -> Tested:
+        """What a test of it is of."""
+        line = (self.metric, self.dataset, self.model, self.defense)
+        return (*line, self.setting, self.seeds, self.before, self.after)
+
+    @property
     def name(self) -> str:
         """What is compared, in words."""
         setting = "clean" if self.setting is None else self.setting.label
@@ -92,11 +103,13 @@ class Pair:
         comparison: The comparison.
         users: Number of users.
         load: Makes the differences per user, ``[users]``; `None` where there is nothing to test.
+        known: The test, where it was made before.
     """
 
     comparison: Comparison
     users: int = 0
     load: Callable[[], Array] | None = None
+    known: PairedTest | None = None
 
 
 def setting_order(setting: Setting | None) -> tuple[object, ...]:
@@ -128,6 +141,7 @@ def pair_up(
     second: Mapping[int, Entry],
     metric: str,
     first_name: str,
+    known: Mapping[Tested, PairedTest] | None = None,
 ) -> Pair:
     """Two measurements by seed as a comparison, ready to be tested where their values per user are known.
 
@@ -138,6 +152,7 @@ def pair_up(
         second: Of :func:`parts_of`.
         metric: The metric.
         first_name: What to call the first, for its flags.
+        known: Tests that were made while the values per user were there.
 
     Raises:
         CheckpointError: If the values per user are damaged, or of different numbers of users.
@@ -148,6 +163,7 @@ def pair_up(
     before, after = ([part["metrics"][metric] for part in parts] for parts in (ours, theirs))
     doubts = {f"{name} ({first_name})": text for name, text in _doubts(ours).items()}
     comparison = Comparison(
+        metric,
         *line,
         setting,
         seeds,
@@ -158,16 +174,24 @@ def pair_up(
     )
     untested = _why_untested(seeds, [*ours, *theirs], metric)
     if untested:
-        return Pair(replace(comparison, untested=untested))
+        earlier = (known or {}).get(comparison.tested)
+        if earlier is None:
+            return Pair(replace(comparison, untested=untested))
+        if earlier == _same(earlier.users):
+            return Pair(replace(comparison, test=earlier, corrected=1.0, identical=True))
+        return Pair(comparison, earlier.users, known=earlier)
     pairs = [tuple(unpack(part["per_user"][metric]) for part in pair) for pair in zip(ours, theirs, strict=True)]
     users = {len(values) for pair in pairs for values in pair}
     if len(users) > 1:
         raise CheckpointError(f"{comparison.name}: values of {sorted(users)} users of the same data; one is damaged")
     (count,) = users
     if all(np.array_equal(a, b) for a, b in pairs):
-        same = PairedTest(0.0, 0.0, 0.0, 1.0, count)
-        return Pair(replace(comparison, test=same, corrected=1.0, identical=True))
+        return Pair(replace(comparison, test=_same(count), corrected=1.0, identical=True))
     return Pair(comparison, count, lambda: _per_user(theirs, metric) - _per_user(ours, metric))
+
+
+def _same(users: int) -> PairedTest:
+    return PairedTest(0.0, 0.0, 0.0, 1.0, users)
 
 
 def _per_user(parts: Sequence[Entry], metric: str) -> Array:
@@ -201,15 +225,16 @@ def judged(
     result = [pair.comparison for pair in pairs]
     families: dict[Hashable, list[int]] = {}
     for index, pair in enumerate(pairs):
-        if pair.load is not None:
+        if pair.load is not None or pair.known is not None:
             families.setdefault(family(pair.comparison), []).append(index)
     # What is drawn alike is drawn once, also for several families.
     alike: dict[tuple[int, int], list[int]] = {}
     for members in families.values():
         draws = max(resamples, min(round(2 * len(members) / LEVEL), _MOST_DRAWS))
         for index in members:
-            alike.setdefault((pairs[index].users, draws), []).append(index)
-    tests: dict[int, PairedTest] = {}
+            if pairs[index].known is None:
+                alike.setdefault((pairs[index].users, draws), []).append(index)
+    tests: dict[int, PairedTest] = {i: pair.known for i, pair in enumerate(pairs) if pair.known is not None}
     for (_, draws), same in alike.items():
         loaded = (load() for index in same if (load := pairs[index].load) is not None)
         tests |= dict(zip(same, bootstrap_means(loaded, resamples=draws, seed=seed), strict=True))

@@ -27,6 +27,9 @@ from mmgraph_robust.reporting.entries import Entry, best_validation
 from mmgraph_robust.reporting.settings import Setting, format_budget
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
 
+#: How many settings a table shows before it takes the strongest only.
+MAX_SETTINGS = 3
+
 # --- what tables share ------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +91,7 @@ def headline(
     metric: str = "recall@20",
     *,
     settings: Sequence[Setting] | None = None,
-    max_settings: int = 3,
+    max_settings: int = MAX_SETTINGS,
 ) -> Table:
     """The table that a newcomer understands: a line per defense, clean and under attack.
 

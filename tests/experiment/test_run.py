@@ -14,7 +14,7 @@ from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, Suite, dry_run, read_config, report, run
 from mmgraph_robust.experiment.report import keep, without_users
-from mmgraph_robust.reporting import check_entry
+from mmgraph_robust.reporting import check_entry, read_tests
 from mmgraph_robust.utils import unpack
 
 CONFIG = {
@@ -372,3 +372,21 @@ def test_what_is_kept_is_the_same_in_fewer_files(tmp_path):
     other = run(RunConfig(SMALL | {"seeds": [2]}), tmp_path / "other", progress=False)
     kept = keep(tmp_path / "other", tmp_path / "kept")
     assert kept == [*map(without_users, entries), *other]
+
+
+def test_what_tests_over_users_showed_is_kept_without_the_users(tmp_path):
+    defended = SMALL | {"defenses": [{"name": "none"}, {"name": "FeatureNoise", "sigma": 3.0}]}
+    run(RunConfig(defended), tmp_path / "run", progress=False)
+    keep(tmp_path / "run", tmp_path / "kept")
+    with_users = (tmp_path / "kept" / "table.md").read_text()
+    page = (tmp_path / "kept" / "report.html").read_text()
+    assert "Users were drawn anew" in with_users
+    report(tmp_path / "kept")
+    assert (tmp_path / "kept" / "table.md").read_text() == with_users
+    assert (tmp_path / "kept" / "report.html").read_text() == page
+    # Kept once more, next to results of another run: what was tested before stays so.
+    run(RunConfig(SMALL | {"models": [SMALL["models"][0] | {"label": "Other"}]}), tmp_path / "other", progress=False)
+    keep(tmp_path / "other", tmp_path / "kept")
+    again = read_tests(tmp_path / "kept" / "tests.json")
+    assert {key[2] for key in again} == {"VBPR"}
+    assert "Users were drawn anew" in (tmp_path / "kept" / "table.md").read_text()

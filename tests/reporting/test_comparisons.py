@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmgraph_robust.errors import CheckpointError, ConfigError
+from mmgraph_robust.experiment.report import without_users
 from mmgraph_robust.reporting import (
     Comparison,
     PairedTest,
@@ -15,7 +16,9 @@ from mmgraph_robust.reporting import (
     holm,
     paired_bootstrap,
     pairing,
+    read_tests,
     to_csv,
+    write_tests,
 )
 from mmgraph_robust.reporting.pairing import Pair, judged
 from mmgraph_robust.reporting.statistics import bootstrap_means
@@ -136,7 +139,9 @@ def planted_pairs(count, users, monkeypatch=None):
     pairs = []
     for k in range(count):
         values = rng.normal(0.5 if k % 10 == 0 else 0.0, 1, users)
-        one = Comparison("hm", "GRCN", f"D{k}", None, (0,), 0.0, float(values.mean()), (float(values.mean()),))
+        one = Comparison(
+            "recall@20", "hm", "GRCN", f"D{k}", None, (0,), 0.0, float(values.mean()), (float(values.mean()),)
+        )
         pairs.append(Pair(one, users, lambda values=values: values))
     return pairs, draws
 
@@ -212,7 +217,35 @@ def test_table_says_what_was_not_tested_and_how_few_seeds(entry, with_users):
 def test_a_difference_counts_only_below_the_level():
     def one(difference, corrected):
         test = PairedTest(difference, 0.0, 0.0, 0.01, 9)
-        return Comparison("hm", "GRCN", "X", None, (0,), 0.2, 0.2 + difference, (difference,), test, corrected).verdict
+        return Comparison(
+            "recall@20", "hm", "GRCN", "X", None, (0,), 0.2, 0.2 + difference, (difference,), test, corrected
+        ).verdict
 
     assert [one(0.1, 0.049), one(-0.1, 0.049), one(0.1, 0.05)] == ["better", "worse", "no difference shown"]
     assert judged([], lambda c: None, resamples=10, seed=0) == []
+
+
+def test_a_test_outlives_the_values_that_it_was_made_from(shop, tmp_path):
+    """With the correction of the family, and only for the means that it was made of."""
+    whole = comparisons(shop)
+    write_tests(tmp_path / "tests.json", whole)
+    known = read_tests(tmp_path / "tests.json")
+    bare = [without_users(e) for e in shop]
+    assert {c.verdict for c in comparisons(bare)} == {"not tested"}
+    again = comparisons(bare, known=known)
+    assert again == whole
+    assert to_csv(comparison_table(again)) == to_csv(comparison_table(whole))
+    bare[0]["clean"]["metrics"]["recall@20"] += 0.001
+    changed = comparisons(bare, known=known)
+    assert {c.verdict for c in changed if c.setting is None} == {"not tested"}
+    assert [c for c in changed if c.setting is not None] == [c for c in whole if c.setting is not None]
+    assert comparisons(bare, "ndcg@20", known=known)[0].verdict == "not tested"
+
+
+def test_without_a_file_nothing_is_known_and_a_damaged_one_is_named(tmp_path):
+    path = tmp_path / "tests.json"
+    assert read_tests(path) == {}
+    for text in ("{", '["x"]', '[{"metric": "recall@20"}]', "3"):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match=r"tests\.json"):
+            read_tests(path)
