@@ -11,12 +11,15 @@ from mmgraph_robust.reporting import (
     Comparison,
     PairedTest,
     Setting,
+    choose_settings,
     comparison_table,
     comparisons,
     holm,
     paired_bootstrap,
     pairing,
     read_tests,
+    shown_comparisons,
+    summarize,
     to_csv,
     write_tests,
 )
@@ -249,3 +252,14 @@ def test_without_a_file_nothing_is_known_and_a_damaged_one_is_named(tmp_path):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=r"tests\.json"):
             read_tests(path)
+
+
+def test_what_tables_and_the_page_show_is_compared(shop, entry, with_users):
+    """All settings where they are few, else the strongest at the smallest budget on each set of modalities."""
+    assert {c.setting for c in shown_comparisons(shop)} == {c.setting for c in comparisons(shop)}
+    attacks = {(name, "visual", budget): 0.5 for name in ("PGD", "SingleStep") for budget in (0.05, 0.2)}
+    many = [
+        with_users(entry("GRCN", defense, 0, 0.3, attacks | {VISUAL: kept}))
+        for defense, kept in (("none", 0.4), ("Strong", 0.9))
+    ]
+    assert {c.setting for c in shown_comparisons(many)} == {None, *choose_settings(summarize(many))}
