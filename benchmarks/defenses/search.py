@@ -17,7 +17,7 @@ from mmgraph_robust.attacks import PGD, Attack, ThreatModel, modality_sets, suit
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation import modality_shares
-from mmgraph_robust.experiment.config import tomllib
+from mmgraph_robust.experiment.files import read_values
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import data_hash
@@ -35,7 +35,7 @@ Settings = dict[str, Any]
 @cache
 def spaces() -> dict[str, Any]:
     """What is searched, trained on and attacked with."""
-    return tomllib.loads((Path(__file__).parent / "spaces.toml").read_text(encoding="utf-8"))
+    return read_values(Path(__file__).parent / "spaces.toml")
 
 
 def pick(part: str, name: str) -> dict[str, Any]:

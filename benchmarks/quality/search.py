@@ -18,7 +18,7 @@ from torch_geometric.data import HeteroData
 from benchmarks import options
 from mmgraph_robust import __version__, evaluate, fit, load_model, models, read_mmrec, save_model
 from mmgraph_robust.errors import ConfigError, unknown_name
-from mmgraph_robust.experiment.config import tomllib
+from mmgraph_robust.experiment.files import read_values
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_json, read_json, write_json
@@ -32,7 +32,7 @@ Settings = dict[str, Any]
 @cache
 def spaces() -> dict[str, Any]:
     """What is searched, trained on and compared with."""
-    return tomllib.loads((Path(__file__).parent / "spaces.toml").read_text(encoding="utf-8"))
+    return read_values(Path(__file__).parent / "spaces.toml")
 
 
 def candidates(model: str) -> list[Settings]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.defenses import Defense
-from mmgraph_robust.experiment.config import Component
+from mmgraph_robust.experiment.component import Component
 from mmgraph_robust.models import Recommender
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import Attack, ThreatModel
-from mmgraph_robust.experiment.config import Component, RunConfig
+from mmgraph_robust.experiment.component import Component
+from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.reporting.settings import labelled_attacks
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_json

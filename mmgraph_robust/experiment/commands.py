@@ -16,8 +16,10 @@ from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
 from mmgraph_robust.experiment.build import build, finish
-from mmgraph_robust.experiment.config import RunConfig, apply_overrides, find_component
+from mmgraph_robust.experiment.component import find_component
+from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import duration, total
+from mmgraph_robust.experiment.files import apply_overrides
 from mmgraph_robust.experiment.plan import dry_run
 from mmgraph_robust.experiment.plans import read_goal
 from mmgraph_robust.experiment.schema import check_arguments

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from mmgraph_robust.errors import ConfigError, unknown_name
-from mmgraph_robust.experiment.config import RunConfig, apply_overrides, read_values
+from mmgraph_robust.experiment.config import RunConfig
+from mmgraph_robust.experiment.files import apply_overrides, read_values
 from mmgraph_robust.experiment.schema import Strict, parse
 
 FOLDER = Path("benchmarks") / "suites"

@@ -15,14 +15,9 @@ from mmgraph_robust import defenses, models
 from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
 from mmgraph_robust.experiment.build import build, finish
-from mmgraph_robust.experiment.config import (
-    GIVEN_TO_FIT,
-    GIVEN_TO_MODEL,
-    Component,
-    RunConfig,
-    apply_overrides,
-    read_values,
-)
+from mmgraph_robust.experiment.component import GIVEN_TO_FIT, GIVEN_TO_MODEL, Component
+from mmgraph_robust.experiment.config import RunConfig
+from mmgraph_robust.experiment.files import apply_overrides, read_values
 from mmgraph_robust.experiment.schema import parse
 from mmgraph_robust.training import SEARCH_SPACE, fit
 from mmgraph_robust.tuning.settings import (

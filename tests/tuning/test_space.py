@@ -5,7 +5,7 @@ from optuna.trial import FixedTrial
 
 from mmgraph_robust import defenses, models
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.experiment.config import GIVEN_TO_FIT
+from mmgraph_robust.experiment.component import GIVEN_TO_FIT
 from mmgraph_robust.training import SEARCH_SPACE, fit
 from mmgraph_robust.tuning.space import Parameter, parameters_of
 from mmgraph_robust.utils import Categorical, Float, Int, room_classes

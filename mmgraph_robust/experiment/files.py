@@ -1,0 +1,64 @@
+"""Configuration files, and what the command line changes about them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmgraph_robust.errors import ConfigError, unknown_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """The content of a ``.toml`` or ``.json`` file, unchecked.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {path.suffix[1:] or 'TOML'}: {error}") from error
+    return values
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Sets keys given as ``path.to.key=value``; values are read as TOML, else as strings."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set expects key=value (got '{override}')")
+        try:
+            value: Any = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *path, last = key.split(".")
+        place: Any = values
+        for part in path:
+            if isinstance(place, list):
+                place = _named(place, part, override)
+            elif isinstance(place, dict):
+                place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: '{'.'.join(path)}' is not a section")
+        place[last] = value
+    return values
+
+
+def _named(entries: list[Any], name: str, override: str) -> Any:
+    for entry in entries:
+        if isinstance(entry, dict) and name in (entry.get("label"), entry.get("name")):
+            return entry
+    known = [str(e.get("label") or e.get("name")) for e in entries if isinstance(e, dict)]
+    raise ConfigError(f"--set {override}: {unknown_name('entry', name, known)}")
