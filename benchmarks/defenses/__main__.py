@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import options
-from benchmarks.defenses.search import METRIC, RESULTS, Trainer, candidates, pick, read_data, search, spaces
+from benchmarks.defenses.search import METRIC, RESULTS, Trainer, candidates, labels_for, pick, read_data, search
 from mmgraph_robust.utils import write_json
 
 
@@ -25,14 +25,16 @@ def main(
     progress: options.Progress = True,
 ) -> None:
     """What defenses are worth on one backbone after an equal search on validation; goes on where it was killed."""
-    chosen = options.listed(only, ";") or list(spaces()["defenses"])
+    chosen = options.listed(only, ";") or labels_for(name, model)
     pick("models", model)
     for label in chosen:
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):
-        data = read_data(name, folder)
+        trainer = Trainer(read_data(name, folder), work / name, progress)
         for label in chosen:
-            result = search(name, model, label, Trainer(data, work / name, progress), seeds)
+            trainer.check(model, label)
+        for label in chosen:
+            result = search(name, model, label, trainer, seeds)
             write_json(out / name / f"{model}-{re.sub('[^A-Za-z0-9]+', '-', label)}.json", result)
             for run in result["runs"]:
                 left = [f"{a['attack']} {'+'.join(a['modalities'])} {a['budget']:g}: {a[METRIC]:.4f}"

@@ -27,7 +27,7 @@ RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
 # Part of the name of what is kept of a judgement: to be raised when an attack of the same name does something else.
 _JUDGES = 2
-_OWN_KEYS = ("control", "name", "fixed", "training", "without", "model")
+_OWN_KEYS = ("control", "name", "fixed", "training", "without", "model", "data", "models")
 
 Settings = dict[str, Any]
 
@@ -70,6 +70,15 @@ def candidates(label: str) -> list[Settings]:
     return [fixed | dict(zip(searched, values, strict=True)) for values in zip(*searched.values(), strict=True)]
 
 
+def labels_for(name: str, model: str) -> list[str]:
+    """The defenses that are tried on a data set and a backbone: all that are not for others."""
+    return [
+        label
+        for label, entry in spaces()["defenses"].items()
+        if name in entry.get("data", [name]) and model in entry.get("models", [model])
+    ]
+
+
 @dataclass(frozen=True)
 class Trainer:
     """Trains each (backbone, defense, arguments, seed) once; `work` holds what was done, and a killed training goes on.
@@ -109,6 +118,12 @@ class Trainer:
             checkpoint.unlink(missing_ok=True)
         record = read_json(path.with_suffix(".json"))
         return record | self._kept(path, "validation", spaces()["search"]["budget"], self._validate)
+
+    def check(self, model: str, label: str) -> None:
+        """Builds what would be trained, without training it: a mistake is said before hours of work."""
+        for arguments in candidates(label):
+            self._model(model, label, arguments.get("feature_scale"), 0)
+            build_defense(label, arguments)
 
     def _kept(
         self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]

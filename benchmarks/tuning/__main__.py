@@ -43,8 +43,6 @@ def main(
 ) -> None:
     """Measures what a study adds to its trials, and whether its memory grows."""
     keep_freed_memory()
-    logging.disable(logging.WARNING)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
     result: dict[str, Any] = {"trials": trials, "reports": REPORTS, "load": os.getloadavg()[0], "storages": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -119,4 +117,6 @@ def _resident_mb() -> float:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     typer.run(main)

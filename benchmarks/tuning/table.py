@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import optuna
 import typer
 
 from benchmarks import options
 from mmgraph_robust.reporting import to_markdown
-from mmgraph_robust.tuning import open_study, read_study
+from mmgraph_robust.tuning import StudyConfig, open_study, read_study
 from mmgraph_robust.tuning.page import draw, trial_table
-from mmgraph_robust.tuning.selection import export
+from mmgraph_robust.tuning.selection import export, label_of, values_of
 from mmgraph_robust.utils import atomic_write, write_text
 
 RESULTS = options.RESULTS / "tuning"
+_KINDS = ("clean", "attacked")
 _SHOWN = ("History", "Front", "Importance")
 
 
@@ -30,7 +32,7 @@ def main(
     target = out / config.name
     parts = [f"# The study {config.name}", _told(path, config.objectives)]
     if "test" in study.user_attrs:
-        parts += ["## Test", _tested(study.user_attrs["test"], config.metric)]
+        parts += ["## Test", _tested(config, study)]
     parts += ["## Trials", to_markdown(trial_table(config, study)), "## Pictures"]
     counts: dict[str, int] = {}
     for section, caption, figure in draw(config, study):
@@ -53,22 +55,29 @@ def _told(path: Path, objectives: tuple[str, ...]) -> str:
     )
 
 
-def _tested(test: dict[str, Any], metric: str) -> str:
+def _tested(config: StudyConfig, study: optuna.Study) -> str:
     """What the one reading of the test split showed, and what the search gained over the defaults."""
+    test, metric = study.user_attrs["test"], config.metric
     times = "once" if test["times"] == 1 else f"{test['times']} times"
     if test["state"] != "done":
         return "The test was begun and is not finished."
     lines = [
         f"Read {times}, with the fresh seeds {', '.join(map(str, test['seeds']))}; means of {metric}, *attacked* under "
-        "the attack that hurts most in each seed. The defaults are the file's values, trained and tested alike.",
+        "the attack that hurts most in each seed. The defaults are the file's values, with the model and the defense "
+        "of the first trial below, trained and tested alike.",
         "",
-        "| | clean | attacked | attacked, beside the defaults |",
-        "|---|---:|---:|---:|",
+        "| | model | defense | clean | attacked | clean, beside the defaults | attacked, beside the defaults |",
+        "|---|---|---|---:|---:|---:|---:|",
     ]
+    trials = {label_of(trial): trial for trial in study.get_trials(deepcopy=False)}
+    first = next(label for label in test["results"] if label in trials)
     base = test["results"]["defaults"]
     for label, found in test["results"].items():
-        gain = found["attacked"] / base["attacked"] - 1
-        lines.append(f"| {label} | {found['clean']:.4f} | {found['attacked']:.4f} | {100 * gain:+.1f} % |")
+        values = values_of(config, trials[label if label in trials else first])
+        row = [label, str(values["model"]), str(values["defense"])]
+        row += [f"{found[kind]:.4f}" if kind in found else "" for kind in _KINDS]
+        row += [f"{100 * (found[kind] / base[kind] - 1):+.1f} %" if base.get(kind) else "" for kind in _KINDS]
+        lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 

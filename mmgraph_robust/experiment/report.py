@@ -11,8 +11,10 @@ from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.reporting import (
     Comparison,
     Table,
+    comparisons,
     full,
     leaderboard,
+    paired_tests,
     published_table,
     rank_table,
     read_entries,
@@ -88,12 +90,11 @@ def report(
         entries = read_entries(there, keys) if there.is_dir() else []
     if not entries:
         raise ConfigError(f"{there} holds no result entries: run something first")
-    _write(folder, plan, entries)
+    _write(folder, plan, entries, shown_comparisons(entries, plan.metric, read_tests(folder / _TESTS)))
     return entries
 
 
-def _write(folder: Path, plan: ReportPlan, entries: list[dict[str, Any]]) -> list[Comparison]:
-    compared = shown_comparisons(entries, plan.metric, read_tests(folder / _TESTS))
+def _write(folder: Path, plan: ReportPlan, entries: list[dict[str, Any]], compared: Sequence[Comparison]) -> None:
     board, numbers = leaderboard(entries, plan.metric, compared=compared), full(entries, plan.metric)
     published = read_published(entries, plan)
     tables = [board, rank_table(entries, plan.metric), numbers, *([published] if published else [])]
@@ -103,7 +104,6 @@ def _write(folder: Path, plan: ReportPlan, entries: list[dict[str, Any]]) -> lis
     save_figures(entries, folder, plan.metric)
     title = f"Robustness report: {plan.name}"
     write_page(entries, folder / "report.html", title=title, metric=plan.metric, about=plan.about, compared=compared)
-    return compared
 
 
 def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
@@ -130,7 +130,11 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     kept.write(target)
     known = {identity_of(entry): entry for entry in whole}
     entries = [known.get(identity_of(entry), entry) for entry in read_entries(target / "entries")]
-    write_tests(target / _TESTS, _write(target, kept, entries))
+    # Under all attacks: which of them tables show depends on what else is kept here.
+    tests = read_tests(folder / _TESTS) | read_tests(target / _TESTS)
+    compared = comparisons(entries, kept.metric, known=tests)
+    write_tests(target / _TESTS, tests | paired_tests(compared))
+    _write(target, kept, entries, compared)
     return entries
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -293,6 +293,15 @@ class Recommender(torch.nn.Module):
         for name, (holds, expected, value) in conditions.items():
             if not holds:
                 raise ConfigError(f"'{type(self).__name__}' expects {name} {expected} (got {value!r})")
+
+    def _refuse_scale(self, names: Iterable[str]) -> None:
+        """Raises ConfigError for a scale of features that are brought to length one before anything is learned."""
+        for name in names:
+            if name in self.feature_scale and name not in self.residual:
+                raise ConfigError(
+                    f"'{type(self).__name__}' brings the features of '{name}' to length one first: their scale is "
+                    "nothing to it; leave it out of 'feature_scale'"
+                )
 
     def _check_modalities(self) -> None:
         if not self.feature_dims:

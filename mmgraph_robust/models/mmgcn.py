@@ -46,7 +46,7 @@ class MMGCN(Recommender):
         variant: ``"paper"``, or ``"mmrec"`` for the behaviour that the published tables rest on: preferences and ids
             are random numbers that never train (buffers here, so the regulariser is a constant), and `combine` and
             `num_layers` are ``"concat"`` and 3, whatever its flags say.
-        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`; of modalities that are projected.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -109,6 +109,7 @@ class MMGCN(Recommender):
         if project is None:
             wide = [name for name, dim in self.feature_dims.items() if dim > hidden_dim]
             project = wide if variant == "paper" else [name for name in self.modalities if name == "visual"]
+        self._refuse_scale(name for name in self.modalities if name not in project)
         self.reg = reg
         self.variant = variant
         self._table("id", num_users + num_items, embedding_dim)

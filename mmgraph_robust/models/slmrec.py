@@ -51,7 +51,7 @@ class SLMRec(Recommender):
         temperature: :math:`\tau` of the ranking loss.
         alignment: Weight :math:`\alpha` of the alignment task.
         alignment_temperature: :math:`\tau'` of the alignment task.
-        feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
+        feature_scale: See :class:`~mmgraph_robust.models.Recommender`; with `trainable_features` only.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`.
         seed: Seed of the initial parameters.
 
@@ -99,6 +99,7 @@ class SLMRec(Recommender):
             alignment_temperature=(alignment_temperature > 0, "> 0", alignment_temperature),
         )
         self._check_modalities()
+        self._refuse_scale(self.modalities)
         self.embedding_dim = embedding_dim
         self.temperature = temperature
         self.alignment = alignment

@@ -8,7 +8,7 @@ from mmgraph_robust.reporting.findings import sentences
 from mmgraph_robust.reporting.forms import to_csv, to_html, to_latex, to_markdown
 from mmgraph_robust.reporting.goals import goal_table
 from mmgraph_robust.reporting.html import write_page
-from mmgraph_robust.reporting.kept_tests import read_tests, write_tests
+from mmgraph_robust.reporting.kept_tests import paired_tests, read_tests, write_tests
 from mmgraph_robust.reporting.leaderboard import leaderboard
 from mmgraph_robust.reporting.pairing import Comparison
 from mmgraph_robust.reporting.plots import plot_budget_curve, plot_margins, plot_training, save_figures
@@ -42,6 +42,7 @@ __all__ = [
     "leaderboard",
     "mean_interval",
     "paired_bootstrap",
+    "paired_tests",
     "plot_budget_curve",
     "plot_margins",
     "plot_scatter",

@@ -23,7 +23,7 @@ from mmgraph_robust.reporting.changes import Change, Measured, differences, show
 from mmgraph_robust.reporting.comparisons import comparison_table
 from mmgraph_robust.reporting.entries import Entry, identity_of
 from mmgraph_robust.reporting.pairing import Comparison, judged, pair_up, parts_of, setting_order
-from mmgraph_robust.reporting.settings import Setting, arguments_of
+from mmgraph_robust.reporting.settings import Setting, fingerprint
 from mmgraph_robust.reporting.sources import read_source
 from mmgraph_robust.reporting.summary import by_line, defense_order
 from mmgraph_robust.utils import hash_json
@@ -268,11 +268,11 @@ def _measured(entry: Entry, metric: str) -> Measured:
 
 def _renamed(theirs: Measured, ours: Measured) -> Measured:
     """Their attacks under our names where they are the same: what else was run beside one is part of its name."""
-    names = {_fingerprint(part): setting for setting, part in ours.items()}
+    names = {fingerprint(part): setting for setting, part in ours.items()}
     found: dict[Setting | None, Entry] = {}
     others = []
     for setting, part in theirs.items():
-        key = _fingerprint(part)
+        key = fingerprint(part)
         if key in names:
             found[names[key]] = part
         else:
@@ -285,11 +285,6 @@ def _renamed(theirs: Measured, ours: Measured) -> Measured:
             name = name.numbered(next(numbers))
         found[name] = part
     return found
-
-
-def _fingerprint(part: Entry) -> str:
-    setting = [part.get(key) for key in ("attack", "scope", "norm", "budget")]
-    return hash_json([setting, sorted(part.get("modalities", [])), arguments_of(part) if "attack" in part else {}])
 
 
 def _name(identity: Identity) -> str:

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.reporting.pairing import Comparison, Tested
-from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.statistics import PairedTest
 from mmgraph_robust.utils import read_json, write_json
 
 KeptTests: TypeAlias = Mapping[Tested, PairedTest]
-"""Tests by what they are of, the means that they compare included: a test of other numbers is never taken for one."""
+"""Tests by what they are of. The means that they compare are part of it: a test of other numbers is never taken for
+one."""
+
+_KEY = ("metric", "dataset", "model", "defense", "attack", "seeds", "before", "after")
 
 
-def write_tests(path: Path, compared: Iterable[Comparison]) -> None:
-    """Writes what was tested, for those who have the means only.
+def paired_tests(compared: Iterable[Comparison]) -> dict[Tested, PairedTest]:
+    """What was tested.
+
+    Args:
+        compared: The comparisons.
+    """
+    return {one.tested: one.test for one in compared if one.test is not None}
+
+
+def write_tests(path: Path, tests: KeptTests) -> None:
+    """Writes tests for those who have the means only.
 
     Args:
         path: The file.
-        compared: The comparisons.
+        tests: The tests.
     """
-    write_json(path, [_record(one, one.test) for one in compared if one.test is not None])
+    write_json(path, [dict(zip(_KEY, key, strict=True)) | {"test": asdict(test)} for key, test in tests.items()])
 
 
 def read_tests(path: Path) -> dict[Tested, PairedTest]:
@@ -40,24 +51,14 @@ def read_tests(path: Path) -> dict[Tested, PairedTest]:
         return {}
     try:
         return dict(map(_parsed, read_json(path)))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{path} does not hold tests over users ({error!r}): delete it") from error
 
 
-def _record(one: Comparison, test: PairedTest) -> dict[str, Any]:
-    setting = None if one.setting is None else asdict(one.setting)
-    return {
-        "metric": one.metric, "dataset": one.dataset, "model": one.model, "defense": one.defense, "setting": setting,
-        "seeds": one.seeds, "before": one.before, "after": one.after, "test": asdict(test),
-    }  # fmt: skip
-
-
 def _parsed(record: dict[str, Any]) -> tuple[Tested, PairedTest]:
-    setting = record["setting"]
-    if setting is not None:
-        setting = Setting(**setting | {"modalities": tuple(setting["modalities"])})
-    key = (
-        record["metric"], record["dataset"], record["model"], record["defense"], setting, tuple(record["seeds"]),
-        float(record["before"]), float(record["after"]),
-    )  # fmt: skip
-    return key, PairedTest(**record["test"])
+    metric, dataset, model, defense, attack = (str(record[name]) for name in _KEY[:5])
+    seeds = tuple(map(int, record["seeds"]))
+    key = (metric, dataset, model, defense, attack, seeds, float(record["before"]), float(record["after"]))
+    test = record["test"]
+    numbers = {field.name: float(test[field.name]) for field in fields(PairedTest) if field.name != "users"}
+    return key, PairedTest(**numbers, users=int(test["users"]))

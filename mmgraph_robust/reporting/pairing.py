@@ -12,7 +12,7 @@ import numpy as np
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.settings import Setting, labelled_attacks
+from mmgraph_robust.reporting.settings import Setting, fingerprint, labelled_attacks
 from mmgraph_robust.reporting.statistics import Array, PairedTest, bootstrap_means, holm
 from mmgraph_robust.reporting.summary import doubts_of
 from mmgraph_robust.utils import unpack
@@ -25,8 +25,8 @@ _MOST_DRAWS = 20_000
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
-Tested: TypeAlias = "tuple[str, str, str, str, Setting | None, tuple[int, ...], float, float]"
-"""What a test is of: metric, data set, model, defense, setting, seeds and the two means."""
+Tested: TypeAlias = tuple[str, str, str, str, str, tuple[int, ...], float, float]
+"""What a test is of: metric, data set, model, defense, hash of the attack, seeds and the two means."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Comparison:
         untested: Why there is no test, else empty.
         identical: Whether both have the same values for every user and seed.
         doubts: Flags of either measurement that say not to trust it as it stands.
+        attack: Hash of what the setting names: its name depends on what else is shown.
     """
 
     metric: str
@@ -64,6 +65,7 @@ class Comparison:
     untested: str = ""
     identical: bool = False
     doubts: Mapping[str, str] = field(default_factory=dict)
+    attack: str = ""
 
     @property
     def difference(self) -> float:
@@ -83,7 +85,7 @@ class Comparison:
     def tested(self) -> Tested:
         """What a test of it is of."""
         line = (self.metric, self.dataset, self.model, self.defense)
-        return (*line, self.setting, self.seeds, self.before, self.after)
+        return (*line, self.attack, self.seeds, self.before, self.after)
 
     @property
     def name(self) -> str:
@@ -171,6 +173,7 @@ def pair_up(
         fmean(after),
         by_seed=tuple(b - a for a, b in zip(before, after, strict=True)) if seeds else (),
         doubts=doubts | _doubts(theirs),
+        attack=fingerprint(theirs[0]),
     )
     untested = _why_untested(seeds, [*ours, *theirs], metric)
     if untested:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mmgraph_robust.utils import hash_json
+
 #: The attack that is no attack: random noise of the same size, the control of every claim.
 CONTROL = "Noise"
 
@@ -119,6 +121,16 @@ def labelled_attacks(
             same.append(targets)
         result.append((setting.numbered(same.index(targets) + 1), attack))
     return result
+
+
+def fingerprint(part: Mapping[str, Any]) -> str:
+    """A hash of what was done to the features, whatever it is called beside other attacks; of clean ones, too.
+
+    Args:
+        part: An entry's attack, or what it measured on clean features.
+    """
+    setting = [part.get(key) for key in ("attack", "scope", "norm", "budget")]
+    return hash_json([setting, sorted(part.get("modalities", [])), arguments_of(part) if "attack" in part else {}])
 
 
 def attacks_of(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -42,8 +42,8 @@ def _read(path: Path, name: str) -> list[Entry]:
         raise ConfigError(f"no such result file or folder: {name}")
     inner, plan = path / "entries", path / "plan.json"
     # A run folder may hold results that its configuration no longer asks for.
-    keys = set(read_json(plan)["keys"]) if inner.is_dir() and plan.exists() else None
-    entries = read_entries(inner if inner.is_dir() else path, keys)
+    keys = read_json(plan)["keys"] if inner.is_dir() and plan.exists() else None
+    entries = read_entries(inner if inner.is_dir() else path, None if keys is None else set(keys))
     if not entries:
         raise CheckpointError(f"{name} holds no result entries")
     return entries

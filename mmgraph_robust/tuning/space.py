@@ -110,7 +110,7 @@ def parameters_of(
         change = changes.get(argument, argument in space and argument not in fixed)
         if change is False:
             continue
-        if isinstance(change, Mapping) and change and all(isinstance(entry, Mapping) for entry in change.values()):
+        if isinstance(change, Mapping) and change and any(isinstance(entry, Mapping) for entry in change.values()):
             yield from _entries(section, argument, change, fixed.get(argument), field.annotation)
             continue
         domain = _domain(f"{where}.{argument}", space.get(argument), change, field.annotation)

@@ -104,7 +104,9 @@ def _prepare(config: StudyConfig, study: optuna.Study, device: str) -> HeteroDat
         study.set_user_attr("provenance", provenance(data, device))
     if config.needs_reference and "reference" not in study.user_attrs:
         _LOG.info("%s: training the undefended models that trials are compared with", config.name)
-        study.set_user_attr("reference", find_reference(config, Workbench(data, device)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            study.set_user_attr("reference", find_reference(config, Workbench(data, device)))
     return data
 
 

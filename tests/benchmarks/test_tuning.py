@@ -64,7 +64,8 @@ def test_a_study_as_a_page(tmp_path):
     found = study.user_attrs["test"]["results"]
     best = f"trial{study.best_trial.number}"
     gain = 100 * (found[best]["attacked"] / found["defaults"]["attacked"] - 1)
-    assert f"| {best} | {found[best]['clean']:.4f} | {found[best]['attacked']:.4f} | {gain:+.1f} % |" in page
+    assert f"| {best} | VBPR | none | {found[best]['clean']:.4f} | {found[best]['attacked']:.4f} |" in page
+    assert f"| {gain:+.1f} % |" in page
     assert "Read once, with the fresh seeds 7, 8" in page
     pictures = {p.name for p in (tmp_path / "out" / "small").glob("*.png")}
     assert {"history-1.png", "front-1.png"} <= pictures

@@ -14,7 +14,7 @@ from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, Suite, dry_run, read_config, report, run
 from mmgraph_robust.experiment.report import keep, without_users
-from mmgraph_robust.reporting import check_entry, read_tests
+from mmgraph_robust.reporting import check_entry, read_source, read_tests
 from mmgraph_robust.utils import unpack
 
 CONFIG = {
@@ -381,6 +381,9 @@ def test_what_tests_over_users_showed_is_kept_without_the_users(tmp_path):
     with_users = (tmp_path / "kept" / "table.md").read_text()
     page = (tmp_path / "kept" / "report.html").read_text()
     assert "Users were drawn anew" in with_users
+    before = read_tests(tmp_path / "kept" / "tests.json")
+    # Clean features and every attack, also where tables would show some only.
+    assert len(before) == 1 + len(RunConfig(SMALL).build_attacks(RunConfig(SMALL).build_data()))
     report(tmp_path / "kept")
     assert (tmp_path / "kept" / "table.md").read_text() == with_users
     assert (tmp_path / "kept" / "report.html").read_text() == page
@@ -388,5 +391,14 @@ def test_what_tests_over_users_showed_is_kept_without_the_users(tmp_path):
     run(RunConfig(SMALL | {"models": [SMALL["models"][0] | {"label": "Other"}]}), tmp_path / "other", progress=False)
     keep(tmp_path / "other", tmp_path / "kept")
     again = read_tests(tmp_path / "kept" / "tests.json")
-    assert {key[2] for key in again} == {"VBPR"}
+    assert again == before
     assert "Users were drawn anew" in (tmp_path / "kept" / "table.md").read_text()
+    # By another metric, and from a folder of what was kept.
+    run(RunConfig(defended | {"evaluation": {"metric": "ndcg@20"}}), tmp_path / "by-ndcg", progress=False)
+    keep(tmp_path / "by-ndcg", tmp_path / "kept")
+    both = read_tests(tmp_path / "kept" / "tests.json")
+    assert before.items() < both.items()
+    assert {key[0] for key in both} == {"recall@20", "ndcg@20"}
+    keep(tmp_path / "kept", tmp_path / "once-more")
+    assert read_tests(tmp_path / "once-more" / "tests.json") == both
+    assert read_source(tmp_path / "once-more")

@@ -197,7 +197,8 @@ def test_trainable_features_start_at_nothing_and_are_read(tiny, kind):
 def test_a_scale_is_that_of_the_features(tiny, kind):
     """A model with a scale is the one without on features that are scaled, in every loss too, and is stored with it."""
     scale = {"visual": 0.25}
-    plain, model = build(kind, tiny), build(kind, tiny, feature_scale=scale)
+    more = {MMGCN: {"project": ["visual"]}, SLMRec: {"trainable_features": True}}.get(kind, {})
+    plain, model = build(kind, tiny, **more), build(kind, tiny, feature_scale=scale, **more)
     raw = model.features(tiny)
     scaled = raw | {"visual": raw["visual"] * 0.25}
     graph = model.graph(tiny).with_seed(0)
@@ -214,6 +215,12 @@ def test_a_scale_is_that_of_the_features(tiny, kind):
 def test_a_scale_is_above_zero_and_finite(tiny, factor):
     with pytest.raises(mr.errors.ConfigError, match="'VBPR' expects feature_scale above 0 and finite"):
         VBPR.from_data(tiny, feature_scale={"visual": factor})
+
+
+@pytest.mark.parametrize(("kind", "arguments"), [(SLMRec, {}), (MMGCN, {"project": ["textual"]})])
+def test_a_scale_that_would_do_nothing_is_refused(tiny, kind, arguments):
+    with pytest.raises(mr.errors.ConfigError, match="brings the features of 'visual' to length one first"):
+        build(kind, tiny, feature_scale={"visual": 0.5}, **arguments)
 
 
 def test_a_scale_of_no_modality_is_refused(tiny):

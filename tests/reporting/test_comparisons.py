@@ -16,6 +16,7 @@ from mmgraph_robust.reporting import (
     comparisons,
     holm,
     paired_bootstrap,
+    paired_tests,
     pairing,
     read_tests,
     shown_comparisons,
@@ -228,16 +229,31 @@ def test_a_difference_counts_only_below_the_level():
     assert judged([], lambda c: None, resamples=10, seed=0) == []
 
 
-def test_a_test_outlives_the_values_that_it_was_made_from(shop, tmp_path):
+def with_steps(entry):
+    first, *others = entry["attacks"]
+    return entry | {"attacks": [first | {"arguments": {"steps": 10}}, *others]}
+
+
+def test_a_test_outlives_the_values_that_it_was_made_from(shop, entry, tmp_path):
     """With the correction of the family, and only for the means that it was made of."""
     whole = comparisons(shop)
-    write_tests(tmp_path / "tests.json", whole)
+    write_tests(tmp_path / "tests.json", paired_tests(whole))
     known = read_tests(tmp_path / "tests.json")
     bare = [without_users(e) for e in shop]
     assert {c.verdict for c in comparisons(bare)} == {"not tested"}
     again = comparisons(bare, known=known)
     assert again == whole
     assert to_csv(comparison_table(again)) == to_csv(comparison_table(whole))
+    # Beside the same attack with other arguments the setting has another name.
+    longer = [entry("VBPR", "none", seed, 0.3, {VISUAL: 0.5}) for seed in range(3)]
+    for each in longer:
+        each["attacks"][0]["arguments"] = {"steps": 50}
+    for each in bare:
+        each["attacks"][0]["arguments"] = {"steps": 10}
+    renamed = comparisons([*bare, *longer], known=paired_tests(comparisons([with_steps(e) for e in shop])))
+    assert {c.setting.attack for c in renamed if c.setting is not None} == {"PGD (steps=10)", "Noise"}
+    assert all(c.test is not None for c in renamed)
+    bare = [without_users(e) for e in shop]
     bare[0]["clean"]["metrics"]["recall@20"] += 0.001
     changed = comparisons(bare, known=known)
     assert {c.verdict for c in changed if c.setting is None} == {"not tested"}
@@ -248,7 +264,12 @@ def test_a_test_outlives_the_values_that_it_was_made_from(shop, tmp_path):
 def test_without_a_file_nothing_is_known_and_a_damaged_one_is_named(tmp_path):
     path = tmp_path / "tests.json"
     assert read_tests(path) == {}
-    for text in ("{", '["x"]', '[{"metric": "recall@20"}]', "3"):
+    write_tests(path, {("recall@20", "hm", "GRCN", "X", "a1", (0,), 0.2, 0.3): PairedTest(0.1, 0.0, 0.2, 0.01, 9)})
+    sound = path.read_text()
+    assert list(read_tests(path).values()) == [PairedTest(0.1, 0.0, 0.2, 0.01, 9)]
+    damaged = [sound.replace("0.01", '"no"'), sound.replace('"before": 0.2', '"before": "x"')]
+    assert sound not in damaged
+    for text in ("{", '["x"]', '[{"metric": "recall@20"}]', "3", *damaged):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=r"tests\.json"):
             read_tests(path)

@@ -105,6 +105,7 @@ def test_a_study_searches_an_entry_of_a_table(toy):
     ("changes", "message"),
     [
         ({"feature_scale": {"visual": {"low": 0.1, "high": 1}}}, r"feature_scale: give 'visual' in the file, too"),
+        ({"feature_scale": {"visual": {"low": 0.1, "high": 1}, "textual": 3}}, "give 'visual' in the file, too"),
         ({"reg": {"visual": {"low": 0.1, "high": 1}}}, "reg is one value and no table of several"),
         ({"rge": {"low": 1}}, "unknown argument 'rge'; did you mean 'reg'"),
         ({"reg": {"lwo": 1.0}}, "unknown key 'lwo'; did you mean 'low'"),
