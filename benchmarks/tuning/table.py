@@ -82,4 +82,5 @@ def _tested(config: StudyConfig, study: optuna.Study) -> str:
 
 
 if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     typer.run(main)
