@@ -30,6 +30,7 @@ from mmgraph_robust.reporting.ranks import rank_table
 from mmgraph_robust.reporting.scatter import COLOURS, charts, readers, shape_path
 from mmgraph_robust.reporting.summary import Row, choose_settings, summarize
 from mmgraph_robust.reporting.tables import full, headline, sensitive_table, training_table
+from mmgraph_robust.reporting.unwelcome import unwelcome
 from mmgraph_robust.utils import write_text
 
 # Tables up to this length are open from the beginning, pages up to this many rows show every metric of each.
@@ -86,6 +87,7 @@ def write_page(
         scope=scope(board),
         overview=overview(board),
         sentences=sentences(rows, metric),
+        unwelcome=unwelcome(rows, metric),
         board=board,
         board_notes=_board_notes(board, entries),
         compared=comparison_table(compared, metric) if compared else None,

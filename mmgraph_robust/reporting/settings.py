@@ -52,6 +52,17 @@ class Setting:
         """Whether this is random noise and no attack."""
         return re.fullmatch(rf"{CONTROL}( \(.*\))?( #\d+)?", self.attack) is not None
 
+    @property
+    def is_targeted(self) -> bool:
+        """Whether it was to hide or promote items, as far as the name tells: what it does to the ranking is no aim."""
+        return re.search(r"\bgoal=(Hide|Promote)\b", self.attack) is not None
+
+    @property
+    def variant(self) -> str:
+        """What tells it from others of its class: ``(steps=50)``, empty where nothing does."""
+        found = re.search(r"\(.*\)", self.attack)
+        return "" if found is None else found[0]
+
     def numbered(self, number: int) -> Setting:
         """The same on the `number`-th target: ``PGD``, ``PGD #2``, ...
 
