@@ -187,6 +187,7 @@ def test_what_is_odd_about_the_data_is_said_once(tmp_path, workers, capfd):
     """And not by every trial, or every worker."""
     values = TOY | {"data": TOY["data"] | {"num_items": 400}, "study": TOY["study"] | {"trials": 2}}
     values["study"] |= {"objective": "constrained"}
+    values["attacks"] = [{"name": "SingleStep", "modalities": ["all"]}]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         tune(StudyConfig(values), tmp_path, workers=workers)
