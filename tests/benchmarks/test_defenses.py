@@ -11,7 +11,7 @@ from benchmarks.defenses.__main__ import main
 from benchmarks.defenses.ablation import ablate, draw
 from benchmarks.defenses.ablation import main as ablation
 from benchmarks.defenses.cost import cost
-from benchmarks.defenses.search import RESULTS, Trainer, candidates, choose, read_data, search, spaces
+from benchmarks.defenses.search import RESULTS, Trainer, candidates, choose, labels_for, read_data, search, spaces
 from benchmarks.defenses.table import page, table
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
@@ -113,6 +113,24 @@ def test_unknown_names_are_said_before_any_training(small, folder, tmp_path, mon
         read_data("shops", folder)
     with pytest.raises(ConfigError, match="unknown ablations 'APR'"):
         ablation("shop", "VBPR", "APR", **where)
+    assert counted.trainings == 0
+
+
+def test_a_row_for_others_is_left_out_and_a_model_that_cannot_be_built_is_said_first(
+    small, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(spaces(), "defenses", {
+        "none": {"control": True},
+        "elsewhere": {"name": "none", "data": ["tiktok"]},
+        "of another": {"name": "none", "models": ["GRCN"]},
+        "wrong": {"name": "none", "feature_scale": [{"acoustic": 0.5}]},
+    })  # fmt: skip
+    assert labels_for("shop", "VBPR") == ["none", "wrong"]
+    assert labels_for("tiktok", "GRCN") == ["none", "elsewhere", "of another", "wrong"]
+    counted = Counted()
+    monkeypatch.setattr(room, "fit", counted)
+    with pytest.raises(ConfigError, match="unknown modality 'acoustic'"):
+        main("shop", "VBPR", only="", seeds=1, folder=folder, work=tmp_path, out=tmp_path, progress=False, threads=0)
     assert counted.trainings == 0
 
 
