@@ -82,8 +82,11 @@ def tune(
     if workers == 1 and threads is not None:
         torch.set_num_threads(threads)
     with terminable():
+        # Before the study takes its name: one whose data cannot be read leaves nothing behind.
+        data = config.run.build_data()
+        config.check_data(data)
         study = open_study(config, storage)
-        data = _prepare(config, study, device)
+        _prepare(config, study, data, device)
         _LOG.info("%s: %d workers on %s", config.name, workers, shown(storage))
         if workers == 1:
             reason = _work(config, study, data, folder, device, make, _LOG.info, has_heartbeat(storage))
@@ -95,10 +98,8 @@ def tune(
     return study
 
 
-def _prepare(config: StudyConfig, study: optuna.Study, device: str) -> HeteroData:
-    """Loads the data, and does what comes before the first trial, where nobody has done it yet."""
-    data = config.run.build_data()
-    config.check_data(data)
+def _prepare(config: StudyConfig, study: optuna.Study, data: HeteroData, device: str) -> None:
+    """Does what comes before the first trial, where nobody has done it yet."""
     claim_value(study, "data_hash", data_hash(data), "other data")
     if "provenance" not in study.user_attrs:
         study.set_user_attr("provenance", provenance(data, device))
@@ -107,7 +108,6 @@ def _prepare(config: StudyConfig, study: optuna.Study, device: str) -> HeteroDat
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             study.set_user_attr("reference", find_reference(config, Workbench(data, device)))
-    return data
 
 
 def _work(

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mmgraph_robust.data import DataWarning
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.tuning import StudyConfig, open_storage, tune
 
 from .program import TOY
@@ -194,3 +194,12 @@ def test_what_is_odd_about_the_data_is_said_once(tmp_path, workers, capfd):
     odd = [str(w.message) for w in told if issubclass(w.category, DataWarning)]
     assert len(odd) == len(set(odd)) > 0
     assert "DataWarning" not in capfd.readouterr().err
+
+
+def test_a_study_whose_data_cannot_be_read_leaves_nothing_behind(tmp_path):
+    """So that the mended file is not refused as another configuration under the same name."""
+    missing = TOY | {"data": {"format": "mmrec", "folder": str(tmp_path / "nowhere")}}
+    with pytest.raises(DataError):
+        tune(StudyConfig(missing), tmp_path)
+    study = tune(StudyConfig(TOY | {"study": TOY["study"] | {"trials": 1}}), tmp_path)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE]
