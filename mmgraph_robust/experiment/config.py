@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,13 @@ class RunConfig:
             for name in defense.only or ():
                 if name not in (labels := [m.label for m in self.models]):
                     raise ConfigError(f"defenses.{defense.label}.only: {unknown_name('model', name, labels)}")
-        for kind, entries in (("models", self.models), ("defenses", self.defenses)):
-            labels = [c.label for c in entries]
-            twice = sorted({label for label in labels if labels.count(label) > 1})
-            if twice:
-                raise ConfigError(f"{kind}: {twice} occur twice; give each a 'label' of its own")
         # A reproduction of published numbers is no robustness report.
         default = [] if file.published else [{"name": "Suite"}]
         self.attacks = [read_attack(entry) for entry in (default if file.attacks is None else file.attacks)]
         self.published = file.published
         _check_published(self.published, [m.label for m in self.models], self.evaluation)
-        _check_keys(self.models, self.defenses, self.seeds)
+        _check_labels(self.models, self.defenses)
+        _check_seeds(self.seeds)
         auto = [d.label for d in self.defenses if d.arguments.get("sensitive") == "auto"]
         if auto and "none" not in [d.name for d in self.defenses]:
             raise ConfigError(
@@ -188,13 +185,30 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _check_keys(models: Sequence[Component], defenses: Sequence[Component], seeds: Sequence[int]) -> None:
+def _check_labels(models: Sequence[Component], defenses: Sequence[Component]) -> None:
+    if twice := _repeated(model.label for model in models):
+        raise ConfigError(f"models: {twice} occur twice; give each a 'label' of its own")
+    keys = []
+    for model in models:
+        labels = [d.label for d in defenses if d.fits(model)]
+        # One defense may have other settings for other models, as a search on each of them chooses.
+        if twice := _repeated(labels):
+            raise ConfigError(
+                f"defenses: {twice} occur twice for {model.label}; give each a 'label' of its own, or models of its "
+                "own by 'only'"
+            )
+        keys += [f"{model.label}-{label}" for label in labels]
+    if twice := _repeated(keys):
+        raise ConfigError(f"models and defenses: two of them would share the file names {twice}; choose other labels")
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"seeds: expects different whole numbers >= 0 (got {list(seeds)})")
-    keys = [f"{m.label}-{d.label}" for m in models for d in defenses]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ConfigError(f"models and defenses: two of them would share the file names {twice}; choose other labels")
 
 
 def _check_published(published: PublishedConfig | None, labels: Sequence[str], evaluation: EvaluationConfig) -> None:

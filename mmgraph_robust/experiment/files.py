@@ -57,8 +57,11 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:
-    for entry in entries:
-        if isinstance(entry, dict) and name in (entry.get("label"), entry.get("name")):
-            return entry
-    known = [str(e.get("label") or e.get("name")) for e in entries if isinstance(e, dict)]
+    labels = [(e.get("label", e.get("name")), e) for e in entries if isinstance(e, dict)]
+    found = [e for label, e in labels if label == name] or [e for _, e in labels if e.get("name") == name]
+    if len(found) > 1:
+        raise ConfigError(f"--set {override}: {len(found)} entries are called '{name}': change them in the file")
+    if found:
+        return found[0]
+    known = [str(label) for label, _ in labels]
     raise ConfigError(f"--set {override}: {unknown_name('entry', name, known)}")

@@ -5,6 +5,7 @@ import pytest
 import mmgraph_robust as mr
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.experiment import RunConfig, read_config
+from mmgraph_robust.experiment.cell import units
 from mmgraph_robust.experiment.schema import check_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,10 @@ def test_every_file_reads_and_describes_itself(path):
             },
             "share the file names",
         ),
+        (
+            {"defenses": [{"name": "FeatureNoise", "only": ["GRCN"]}, {"name": "FeatureNoise", "sigma": 0.5}]},
+            r"\['FeatureNoise'\] occur twice for GRCN; give each a 'label' of its own, or models of its own by 'only'",
+        ),
     ],
 )
 def test_bad_keys_and_values_are_named(change, message):
@@ -99,6 +104,24 @@ def test_overrides(tmp_path):
     path.write_text("name = ")
     with pytest.raises(ConfigError, match=r"c\.toml is not valid toml"):
         read_config(path)
+
+
+def test_a_defense_with_settings_of_its_own_for_each_model(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        'name = "t"\n[data]\nformat = "synthetic"\n[[models]]\nname = "GRCN"\n[[models]]\nname = "VBPR"\n'
+        '[[models]]\nname = "VBPR"\nlabel = "wide"\nembedding_dim = 32\n'
+        '[[defenses]]\nname = "FeatureNoise"\nonly = ["GRCN"]\nsigma = 0.5\n'
+        '[[defenses]]\nname = "FeatureNoise"\nonly = ["VBPR"]\nsigma = 0.1\n'
+    )
+    config = read_config(path, ["models.VBPR.embedding_dim=16"])
+    assert [m.arguments["embedding_dim"] for m in config.models[1:]] == [16, 32]
+    # Read back, it is the same run.
+    assert RunConfig(config.describe()).describe() == config.describe()
+    made = {(u.model.label, u.defense.label): u.defense.arguments["sigma"] for u in units(config, config.build_data())}
+    assert made == {("GRCN", "FeatureNoise"): 0.5, ("VBPR", "FeatureNoise"): 0.1}
+    with pytest.raises(ConfigError, match="2 entries are called 'FeatureNoise': change them in the file"):
+        read_config(path, ["defenses.FeatureNoise.sigma=0.2"])
 
 
 def test_modality_sets():
