@@ -86,6 +86,8 @@ def _below(attacked: Pairs, metric: str) -> list[str]:
     below = [line for line, row in attacked if line.is_below_floor(row, metric)]
     before = sorted(line.clean.model for line in below if line.is_below_floor(line.clean, metric))
     fallen = sorted(line.clean.model for line in below if line.clean.model not in before)
+    if len(before) == len(attacked):
+        return [f"Even on clean features all lie below {level}."]
     text = f"{len(fallen) or 'None'} of {len(attacked)} fall below {level}" + (
         f": {', '.join(fallen)}" if fallen else ""
     )

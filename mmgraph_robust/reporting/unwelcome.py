@@ -43,7 +43,8 @@ def unwelcome(rows: Sequence[Row], metric: str = "recall@20", count: int = 4) ->
 def _harm(rows: Sequence[Row], metric: str) -> Iterator[tuple[float, Finding]]:
     for row, base in _beside_undefended(rows):
         lost = _beyond_spread(base, row, metric)
-        if _is_attacked(row) and lost > 0:
+        # An attack that is blind without a defense says nothing about what the defense changed.
+        if _is_attacked(row) and lost > 0 and not base.doubts:
             text = (
                 f"{_where(row)}: {row.mean[metric]:.4f} {metric_label(metric)} is left with {row.defense}, "
                 f"{base.mean[metric]:.4f} without a defense."
@@ -107,7 +108,7 @@ def _doubtful(rows: Sequence[Row], metric: str) -> Iterator[tuple[float, Finding
         if not peers or row.mean[metric] > max(peers):
             text = (
                 f"{_where(row)}: {row.mean[metric]:.4f} {metric_label(metric)} seems to be left{_with(row)}, more than "
-                f"any sound number there. It is marked {DOUBTFUL}: {next(iter(row.doubts.values()))}"
+                f"any sound number there. It is marked {DOUBTFUL}: {next(iter(row.doubts.values()))}."
             )
             yield row.mean[metric], ("A number that looks best and cannot be trusted", text)
 

@@ -27,6 +27,9 @@ def test_losses_best_and_floor(entry):
     assert "Under PGD on visual, 5 % per item: without a defense, Recall@20 changes by -60.0 % (A) to -10.0 %" in text
     assert "Most is left to B without a defense: 0.1800 of 0.2000." in text
     assert "1 of 3 fall below Ids (0.1000), which reads no features: A; below it even on clean features: C." in text
+    poor = _told(entry("C", clean=0.09, kept={VISUAL: 0.9}), floor)
+    assert "Even on clean features all lie below Ids (0.1000), which reads no features." in poor
+    assert "fall below" not in poor
 
 
 def test_a_doubtful_number_is_not_called_the_best(entry):

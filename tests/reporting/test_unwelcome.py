@@ -45,6 +45,13 @@ def test_what_seeds_cannot_tell_apart_is_no_harm(entry):
     assert found["The number on which seeds agree least"].startswith("A on hm, PGD on visual at 5 % per item: 0.1100 ±")
 
 
+def test_a_blind_attack_on_the_undefended_model_makes_no_harm(entry):
+    bare, defended = entry("A", kept={PGD: 1.0}), entry("A", "D", kept={PGD: 0.6})
+    assert "A defense that does harm" in told(bare, defended)
+    bare["attacks"][0]["flags"] = {"zero_gradient": "no gradient"}
+    assert "A defense that does harm" not in told(bare, defended)
+
+
 def test_below_a_model_without_features_whatever_defends_it(entry):
     floor = entry("Ids", clean=0.15, feature_path="none", sensitive=None)
     larger = ("PGD", "visual", 0.2)
