@@ -92,7 +92,7 @@ def test_a_doubtful_number_that_looks_best(entry):
     doubted["attacks"][0]["flags"] = {"blind": "no gradient was met"}
     assert told(entry("A", kept={PGD: 0.4}), doubted)[kind] == (
         "B on hm, PGD on visual at 5 % per item: 0.1800 Recall@20 seems to be left without a defense, more than any "
-        "sound number there. It is marked †: no gradient was met"
+        "sound number there. It is marked †: no gradient was met."
     )
     assert kind not in told(entry("A", kept={PGD: 0.95}), doubted)
 
