@@ -1,1 +1,1 @@
-"""Every backbone under every attack: the page of what ``configs/run/robustness-*.toml`` found, and costs."""
+"""Every backbone under every attack: the page of what ``mmgraph bench full`` found, and costs."""

@@ -21,9 +21,10 @@ from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import child_generator
 
 _TOLERANCE = 1e-6
-Kind = Literal["iterated", "single", "black box", "transfer", "control"]
+Kind = Literal["iterated", "minimal", "single", "black box", "transfer", "control"]
 _ENOUGH: dict[Kind, tuple[str, ...]] = {
     "iterated": ("white",),
+    "minimal": ("white",),
     "single": ("white",),
     "black box": ("white", "scores", "ranks"),
     "transfer": ("white", "transfer", "scores", "ranks"),
@@ -69,7 +70,8 @@ class Attack:
 
     objective: str = "ndcg"
     kind: ClassVar[Kind] = "iterated"
-    """What it needs of the victim: gradients (``"iterated"``, ``"single"``), answers (``"black box"``) or nothing."""
+    """What it needs of the victim: gradients (``"iterated"``, ``"single"``, and ``"minimal"``, which spends as little as it
+    can), answers (``"black box"``) or nothing."""
     configurable: ClassVar[bool] = True
     """Whether its arguments are plain values, which a configuration file can hold."""
     needs_item_graph: ClassVar[bool] = False

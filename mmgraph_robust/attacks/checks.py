@@ -79,7 +79,8 @@ def compare(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
 
 
 def _contradiction(mine: Outcome, other: Outcome) -> tuple[str, str] | None:
-    if mine.gain >= other.gain - mine.slack:
+    # Who spends no more than he has to does less on purpose.
+    if mine.kind == "minimal" or mine.gain >= other.gain - mine.slack:
         return None
     white = ("iterated", "single")
     if other.budget < mine.budget:

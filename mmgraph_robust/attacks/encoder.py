@@ -120,13 +120,15 @@ class ContentPGD:
             clean = self._encode(content, features_of(data)[modality])
             flags = self._flags(content, clean, features_of(data)[modality])
             base = with_features(data, {modality: clean})
-            problem = GraphProblem(Problem.from_data(model, base, threat, self.objective, seed), steps=self.steps)
+            plain = Problem.from_data(model, base, threat, self.objective, seed)
+            plain.settle()
+            problem = GraphProblem(plain, steps=self.steps)
             items = problem.allowed.flatten().nonzero().flatten().cpu()
             best, clean_value = self._search(problem, content, clean, items, bounds, flags, progress)
             perturbed = content.clone()
             perturbed[items] = best
             encoded = self._encode(perturbed, clean)
-            value = problem.value({modality: (encoded - clean).to(model.device)})
+            value = problem.value({modality: (encoded - clean).to(model.device)}, exact=True)
         change = perturbed.flatten(1).double() - flat.double()
         if threat.excess(change, threat.radii({modality: flat})[modality]) > _TOLERANCE:
             raise BudgetError(f"'{type(self).__name__}' overran the budget of modality '{modality}'")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from tqdm.auto import tqdm
 
-from mmgraph_robust.attacks.base import Attack
+from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.pgd import PGD, check_counts
 from mmgraph_robust.attacks.problem import Problem
@@ -32,6 +34,8 @@ class MinimalBudget(Attack):
         objective: What is maximised, one of :data:`OBJECTIVES`.
     """
 
+    kind: ClassVar[Kind] = "minimal"
+
     def __init__(self, rounds: int = 6, steps: int = 15, scales: int = 4, objective: str = "ndcg") -> None:
         check_counts(self, rounds=rounds, steps=steps, scales=scales)
         self.rounds = rounds
@@ -49,6 +53,7 @@ class MinimalBudget(Attack):
             part = 0.5**index
             sub = problem.within(part)
             found = sub.project(PGD(self.steps, objective=self.objective).run(sub, generator, False))
+            problem.blind = sub.blind
             moved_at_all = 0
             # Not down to half of it: the next budget looks there with a search of its own.
             for scale in range(self.scales):

@@ -101,9 +101,12 @@ class Problem:
         goal = threat.goal
         if known.size(1) == 0 and isinstance(goal, Untargeted):
             raise DataError(f"the {threat.labels} split is empty: the attacker has no positives; choose other 'labels'")
-        pairs = goal.pairs(known, seen_by(graph, threat), child_generator(seed, "attack", "pairs"))
-        kind = RankObjective if threat.knowledge == "ranks" else OBJECTIVES[objective]
-        worth = kind(pairs, graph, seed, k=goal.k, promote=goal.rises)
+        seen = seen_by(graph, threat)
+        pairs = goal.pairs(known, seen, child_generator(seed, "attack", "pairs"))
+        ranks = threat.knowledge == "ranks"
+        kind = RankObjective if ranks else OBJECTIVES[objective]
+        # The lists that he is shown leave out what the goal leaves out.
+        worth = kind(pairs, graph.with_interactions(seen) if ranks else graph, seed, k=goal.k, promote=goal.rises)
         return cls(model, graph, features, threat, worth, known)
 
     def with_objective(self, name: str) -> Problem:

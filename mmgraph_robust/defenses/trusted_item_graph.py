@@ -39,7 +39,8 @@ class TrustedItemGraph(WrappedModel):
     graph of their features, which is what it is for: this part does not protect them, nor against made-up users.
 
     It holds for every search of neighbours in the forward pass, among features or among learned projections (LATTICE),
-    in training and afterwards. Gradients reach all of it, so attacks see what they do.
+    in training and afterwards; data with stored item graphs (:func:`~mmgraph_robust.data.add_item_graphs`) are refused,
+    since there is nothing left to search. Gradients reach all of it, so attacks see what they do.
 
     Args:
         model: A model that reads item graphs (FREEDOM, LATTICE, MGCN, DRAGON), not yet trained.
@@ -115,6 +116,12 @@ class TrustedItemGraph(WrappedModel):
         return self.model.loss(embeddings, batch, features)
 
     def _trusting(self, graph: Graph) -> Graph:
+        plain = [name for name, found in graph.item_graphs.items() if not isinstance(found, SoftGraph)]
+        if plain:
+            raise ConfigError(
+                f"'{type(self).__name__}' chooses neighbours itself, and the data hold item graphs of {plain}: hand it "
+                "the data without them, as 'with_item_graphs(data, {})' makes them"
+            )
         return graph if isinstance(graph.search, _Search) else graph.with_search(_Search(self, graph.search))
 
     def weigh(self, graph: Adjacency, k: int) -> SoftGraph:

@@ -57,7 +57,7 @@ def diagnose(
         - ``clean``: ``recall`` and score ``margins`` by channel.
         - ``attacks``: for each set of modalities the same, with ``flip_rate`` (see :func:`flip_rate`), ``flags``, and
           who is hit: ``users`` and ``items``, see :func:`hit_groups`; with `minimal`, ``minimal_budgets``, see
-          :func:`summarize_budgets` (:obj:`None` where there is no hit).
+          :func:`summarize_budgets` (:obj:`None` where there is no hit), and ``minimal_flags``, that search's own.
         - ``sensitive``: what :func:`~mmgraph_robust.evaluation.find_sensitive` returns, from these attacks.
         - ``gradients``: see :func:`gradient_health`.
         - ``carries``: see :func:`modality_shares`.
@@ -87,8 +87,10 @@ def diagnose(
         )
         if minimal is not None and not immune:
             wide = ThreatModel(names, 10 * budget, labels=split, goal=Untargeted(k=k))
-            budgets = minimal(model, data, wide, seed=seed).details["budget"]
+            least = minimal(model, data, wide, seed=seed)
+            budgets = least.details["budget"]
             entries[-1]["minimal_budgets"] = summarize_budgets(budgets) if budgets.numel() else None
+            entries[-1]["minimal_flags"] = least.flags
     alone = {e["modalities"][0]: (e["recall"], e["margins"]) for e in entries if len(e["modalities"]) == 1}
     objective = attack.objective_for(ThreatModel(sets[-1])) if sets else attack.objective
     return {

@@ -182,6 +182,7 @@ def _attack_names(attacks: list[tuple[Attack, ThreatModel]]) -> list[str]:
     """For people: what is attacked, how and how far, in characters that every file system takes."""
     plain = [{"attack": type(attack).__name__, **threat.describe()} for attack, threat in attacks]
     return [
-        f"{setting.attack.partition(' ')[0]}-{'+'.join(setting.modalities)}-{100 * setting.budget:g}"
+        f"{setting.attack.partition(' ')[0]}-{'+'.join(setting.modalities)}-"
+        + (f"{100 * setting.budget:g}" if setting.relative else f"{setting.budget:g}-absolute")
         for setting, _ in labelled_attacks(plain)
     ]

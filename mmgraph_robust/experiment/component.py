@@ -11,7 +11,7 @@ from mmgraph_robust.attacks import Attack
 from mmgraph_robust.defenses import Defense, WrappedModel
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment.plans import AttackPlan
-from mmgraph_robust.experiment.schema import check_arguments, parse
+from mmgraph_robust.experiment.schema import check_arguments, parse, schema_of
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import check_settings, fit
 from mmgraph_robust.utils import find_class
@@ -128,18 +128,23 @@ def read_attack(values: Mapping[str, Any]) -> tuple[Component, AttackPlan]:
     """
     name, label, _, arguments = _take("attacks", values)
     found = find_component("attacks", name)
-    keys = set(AttackPlan.model_fields)
-    own = {k: v for k, v in arguments.items() if k not in keys}
+    keys, takes = set(AttackPlan.model_fields), set(schema_of(found).model_fields)
+    own = {k: v for k, v in arguments.items() if k in takes or k not in keys}
     try:
         checked = check_arguments(found, own, f"attacks.{name}")
     except ConfigError as error:
         raise ConfigError(f"{error} (of the threat: {', '.join(sorted(keys))})") from None
-    plan = parse(AttackPlan, {k: v for k, v in arguments.items() if k in keys}, f"attacks.{name}")
+    threat = {k: v for k, v in arguments.items() if k in keys}
+    if "queries" in checked:
+        # The threat model allows what the attack stops at, where it counts queries at all.
+        counted = threat.get("knowledge") in ("scores", "ranks")
+        threat["queries"] = checked["queries"] if counted else None
+    plan = parse(AttackPlan, threat, f"attacks.{name}")
     try:
         attack = found(**checked)
-        for threat in plan.check():
-            if not attack.may_run(threat):
-                raise ConfigError(f"knowledge='{threat.knowledge}' gives the attack less than it needs")
+        for allowed in plan.check():
+            if not attack.may_run(allowed):
+                raise ConfigError(f"knowledge='{allowed.knowledge}' gives the attack less than it needs")
     except MMGraphError as error:
         raise type(error)(f"attacks.{name}: {error}") from None
     return Component(found, name, label, checked, {}), plan

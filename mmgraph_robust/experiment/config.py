@@ -144,7 +144,7 @@ class RunConfig:
             "training": self.training,
             "models": [c.describe() for c in self.models],
             "defenses": [c.describe() for c in self.defenses],
-            "attacks": [c.describe() | plan.model_dump() for c, plan in self.attacks],
+            "attacks": [plan.model_dump() | c.describe() for c, plan in self.attacks],
             "evaluation": self.evaluation.model_dump(),
         }
         if self.published is not None:

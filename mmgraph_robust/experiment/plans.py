@@ -25,7 +25,7 @@ class GoalPlan(Strict):
     own: bool = True
 
     def build(self, data: HeteroData, seed: int) -> tuple[Goal, Sequence[int] | None]:
-        """The goal, and the items that the attacker may change: his targets where he owns no others."""
+        """The goal, and the items that the attacker may change if none are given: his targets, or all."""
         if self.name == "Untargeted":
             return Untargeted(users=self.users, k=self.k), None
         items = self.items or pick_items(data, self.count, self.among, seed)
@@ -67,7 +67,8 @@ class AttackPlan(Strict):
                 raise ConfigError(f"attacks.box: {unknown_name('modality', name, names)}")
         goals = [goal.build(data, seed) for goal in self.goals]
         return [
-            self._threat(chosen, budget, scope, graph, goal, self.items if own is None else own)
+            # Given items win over a goal's targets, as on the command line.
+            self._threat(chosen, budget, scope, graph, goal, own if self.items is None else self.items)
             for goal, own in goals
             for graph in self.graphs
             for scope in self.scopes

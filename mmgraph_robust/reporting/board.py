@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmgraph_robust.reporting.settings import Setting, format_budget
+from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import Row, check_metric, choose_settings, floor_of
 
 Case = tuple[str, str]
@@ -162,7 +162,7 @@ def _threat(setting: Setting, every: set[str]) -> str:
     # Said so that one threat is the same on data sets whose modalities have other names.
     joint = len(every) > 1 and set(setting.modalities) == every
     reach = ALL if joint else " + ".join(setting.modalities)
-    return f"{reach}, {format_budget(setting.budget)} {setting.threat}"
+    return f"{reach}, {setting.size} {setting.threat}"
 
 
 def _default(rows: Sequence[Row], every: Mapping[str, set[str]], metric: str) -> Case | None:

@@ -23,7 +23,7 @@ from mmgraph_robust.reporting.cells import (
 )
 from mmgraph_robust.reporting.changes import later_attacks
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.settings import Setting, attacks_of, format_budget, labelled_attacks
+from mmgraph_robust.reporting.settings import Setting, attacks_of, labelled_attacks
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, decline_of, defense_order, doubts_of
 
 _PATHS = {
@@ -150,14 +150,14 @@ def _attack_table(attacks: Sequence[tuple[Setting, dict[str, Any]]], clean: floa
     """The strongest attack of each threat, beside random noise of the same size: 250 lines would hide what matters."""
     threats: dict[tuple[Any, ...], list[tuple[Setting, dict[str, Any]]]] = {}
     for setting, attack in sorted(attacks, key=lambda pair: pair[0].order):
-        key = (setting.modalities, setting.budget, setting.threat)
+        key = (setting.modalities, setting.size, setting.threat)
         threats.setdefault(key, []).append((setting, attack))
     cells: list[list[Cell]] = []
-    for (modalities, budget, threat), found in threats.items():
+    for (modalities, size, threat), found in threats.items():
         real = [pair for pair in found if not pair[0].is_control]
         noise = [attack["metrics"].get(metric) for setting, attack in found if setting.is_control]
         worst = min(real, key=lambda pair: pair[1]["metrics"].get(metric, 0.0), default=None)
-        row = [text_cell(" + ".join(modalities)), text_cell(f"{format_budget(budget)} {threat}")]
+        row = [text_cell(" + ".join(modalities)), text_cell(f"{size} {threat}")]
         row += [text_cell(worst[0].attack if worst else MISSING), number_cell(len(real), digits=0)]
         row += _outcome(worst[1] if worst else None, clean, metric)
         row.append(_change(min((value for value in noise if value is not None), default=None), clean))
@@ -185,7 +185,10 @@ def _carries_table(carries: Mapping[str, Mapping[str, float]]) -> Table:
         numbers = [values.get(name) for name in _CARRIES]
         shown = [text_cell(NOT_APPLICABLE) if value is None else number_cell(value) for value in numbers]
         cells.append([text_cell(modality), *shown])
-    note = "The clean metric with every item's features replaced by their mean, and of parts of the score alone."
+    note = (
+        "Recall on clean features, validation items not masked: with every item's features replaced by their mean, and "
+        "of parts of the score alone."
+    )
     return Table.from_cells("What each modality carries", columns, cells, [note])
 
 

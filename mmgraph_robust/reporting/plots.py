@@ -53,19 +53,22 @@ def plot_budget_curve(results: Sequence[Entry] | Sequence[Row], metric: str = "r
         top = 1.05 * max(row.mean.get(metric, 0.0) for row in own) or 1.0
         readers = [row for row in own if row.feature_path != "none"]
         settings = sorted({s for row in readers if (s := row.setting) is not None}, key=lambda s: s.order)
-        for (modalities, scope, norm), setting in {(s.modalities, s.scope, s.norm): s for s in settings}.items():
+        for setting in {_reach(s): s for s in settings}.values():
+            modalities, scope, norm, relative = _reach(setting)
             here = [row for row in readers if _same_threat(row, setting)]
             models = list(dict.fromkeys(row.model for row in here if row.attack is not None))
             kind = "-".join(
                 ["budget", "+".join(modalities), *([] if (scope, norm) == ("item", "l2") else [scope, norm])]
+                + ([] if relative else ["absolute"])
             )
+            unit = "% of the features' norm" if relative else "in the unit of the features"
             title = f"{dataset}: {metric_label(metric)} under attacks on {' + '.join(modalities)}, {setting.threat}"
             for name, figure, axes, page in pages(kind, dataset, title, models):
                 for ax, model in zip(axes, page, strict=True):
                     attack = _draw_curves(ax, [row for row in here if row.model == model], defenses, metric)
                     draw_floor(ax, own, metric)
                     ax.set_title(plain(f"{model}\n{shorten(attack, 48, placeholder=' …')}"))
-                    ax.set_xlabel("budget, % of the features' norm")
+                    ax.set_xlabel(f"budget, {unit}")
                     ax.set_ylim(0, top)
                     if ax.get_subplotspec().is_first_col():
                         ax.set_ylabel(plain(metric_label(metric)))
@@ -190,7 +193,7 @@ def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: 
             if all(row.attack is None for row in line):
                 continue
             index = defenses.index(defense)
-            x, y = [100 * row.budget for row in line], [row.mean[metric] for row in line]
+            x, y = [(100 if row.relative else 1) * row.budget for row in line], [row.mean[metric] for row in line]
             label = f"{defense}, {CONTROL} (control)" if control else defense
             ax.plot(x, y, "--" if control else "-", color=colour(index), marker=marker(index), linewidth=1.3,
                     markersize=3 if control else 4.5, markerfacecolor="white" if control else None,
@@ -251,11 +254,11 @@ def _share_scale(axes: Sequence[Any], rows: Sequence[Row]) -> None:
 
 def _same_threat(row: Row, setting: Setting) -> bool:
     other = row.setting
-    return other is None or (other.modalities, other.scope, other.norm) == (
-        setting.modalities,
-        setting.scope,
-        setting.norm,
-    )
+    return other is None or _reach(other) == _reach(setting)
+
+
+def _reach(setting: Setting) -> tuple[tuple[str, ...], str, str, bool]:
+    return setting.modalities, setting.scope, setting.norm, setting.relative
 
 
 def _monitored(entry: Entry) -> list[tuple[float, float]]:

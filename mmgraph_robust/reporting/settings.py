@@ -22,7 +22,8 @@ class Setting:
         modalities: The attacked modalities.
         scope: ``"item"`` (a budget for each item) or ``"matrix"`` (one for all items together).
         norm: Norm of the budget.
-        budget: Size relative to the clean features; 0.05 is 5 %.
+        budget: Size of the change.
+        relative: Whether that is relative to the clean features (0.05 is 5 %), or in their own unit.
     """
 
     attack: str
@@ -30,6 +31,7 @@ class Setting:
     scope: str
     norm: str
     budget: float
+    relative: bool = True
 
     @property
     def label(self) -> str:
@@ -39,13 +41,19 @@ class Setting:
     @property
     def short(self) -> str:
         """The label without what the budget binds, for example ``PGD on visual at 5 %``."""
-        return f"{self.attack} on {'+'.join(self.modalities)} at {format_budget(self.budget)}"
+        return f"{self.attack} on {'+'.join(self.modalities)} at {self.size}"
+
+    @property
+    def size(self) -> str:
+        """The budget in per cent, or as it is where it is absolute."""
+        return format_budget(self.budget) if self.relative else f"{self.budget:.3g}"
 
     @property
     def threat(self) -> str:
-        """Scope of the budget in words, with its norm where that is not the usual one."""
+        """Scope of the budget in words, with its norm and kind where they are not the usual ones."""
         words = {"item": "per item", "matrix": "of the whole matrix"}.get(self.scope, self.scope)
-        return words if self.norm == "l2" else f"{words} ({self.norm})"
+        unusual = [*([] if self.norm == "l2" else [self.norm]), *([] if self.relative else ["absolute"])]
+        return f"{words} ({', '.join(unusual)})" if unusual else words
 
     @property
     def is_control(self) -> bool:
@@ -90,7 +98,7 @@ class Setting:
     def order(self) -> tuple[Any, ...]:
         """Sorting key: single modalities first, then small budgets, the control after the attacks."""
         modalities = (len(self.modalities), self.modalities)
-        return (*modalities, self.budget, self.is_control, self.attack, self.scope, self.norm)
+        return (*modalities, not self.relative, self.budget, self.is_control, self.attack, self.scope, self.norm)
 
 
 def format_budget(budget: float) -> str:
@@ -124,7 +132,8 @@ def labelled_attacks(
         name = f"{attack['attack']} ({variant})" if variant else attack["attack"]
         # Which modality is named first says nothing, and must not make two rows of one.
         modalities = tuple(sorted(attack["modalities"]))
-        setting = Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"]))
+        relative = bool(attack.get("relative", True))
+        setting = Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"]), relative)
         # Other targets, as many of them: the first, the second, ... of each seed belong together.
         targets = {key: attack.get(key) for key in ("items", "goal")}
         same = called.setdefault(setting, [])
@@ -158,8 +167,8 @@ def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named_arguments(attack: Mapping[str, Any]) -> dict[str, Any]:
-    """What of that may be in a name."""
-    arguments = arguments_of(attack)
+    """What of that may be in a name; the kind of budget stands beside its size."""
+    arguments = {key: value for key, value in arguments_of(attack).items() if key != "relative"}
     return arguments | {key: _in_short(arguments[key]) for key in ("items", "goal")}
 
 

@@ -31,7 +31,7 @@ class Row:
         modalities: The attacked modalities, empty on clean features.
         scope: Scope of the budget, `None` on clean features.
         norm: Norm of the budget, `None` on clean features.
-        budget: Size of the change relative to the clean features, 0 on clean features.
+        budget: Size of the change, 0 on clean features.
         seeds: Number of seeds behind the numbers.
         mean: Mean of each metric over seeds.
         std: Sample standard deviation of each metric; `None` for one seed.
@@ -42,6 +42,7 @@ class Row:
         margins_std: Sample standard deviation of each margin.
         feature_path: How features reach the score: ``"direct"``, ``"graph"`` or ``"none"``.
         flags: What the evaluation said about the attack on any seed, by name.
+        relative: Whether the budget is relative to the clean features, or in their own unit.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class Row:
     margins_std: Mapping[str, float | None]
     feature_path: str
     flags: Mapping[str, str] = field(default_factory=dict)
+    relative: bool = True
 
     @property
     def doubts(self) -> dict[str, str]:
@@ -83,7 +85,7 @@ class Row:
         """The attack's setting; `None` on clean features."""
         if self.attack is None:
             return None
-        return Setting(self.attack, self.modalities, str(self.scope), str(self.norm), self.budget)
+        return Setting(self.attack, self.modalities, str(self.scope), str(self.norm), self.budget, self.relative)
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -230,6 +232,7 @@ def _row(
         margins_std=margins_std,
         feature_path=feature_path,
         flags={} if setting is None else {n: t for _, after in pairs for n, t in (after.get("flags") or {}).items()},
+        relative=setting is None or setting.relative,
     )
 
 
@@ -310,8 +313,8 @@ def floor_of(rows: Sequence[Row], metric: str) -> Row | None:
 def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Setting]:
     """The strongest attack on each set of modalities at its lowest budget.
 
-    Random noise is chosen only where nothing else was run, a budget over the whole matrix only where none was per item:
-    the two are different threats. Models that read no features have no say.
+    Random noise is chosen only where nothing else was run, a budget over the whole matrix only where none was per item,
+    an absolute one only where none was relative: these are different threats. Models that read no features have no say.
 
     Args:
         rows: Summarised results.
@@ -325,6 +328,7 @@ def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Sett
     for candidates in attacked.values():
         real = [row for row in candidates if row.setting is not None and not row.setting.is_control] or candidates
         real = [row for row in real if row.scope == "item"] or real
+        real = [row for row in real if row.relative] or real
         lowest = min((row.budget for row in real if row.budget > 0), default=0.0)
         declines: dict[Setting, dict[Hashable, float]] = {}
         for row in sorted(real, key=lambda row: row.order):

@@ -24,7 +24,7 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.settings import Setting, format_budget
+from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
 
 #: How many settings a table shows before it takes the strongest only.
@@ -133,7 +133,8 @@ def pick_settings(
             notes += _stronger_elsewhere(rows, settings, metric)
     # What all columns share is said once.
     if _of_one_threat(settings):
-        notes.append(f"Budgets are {settings[0].threat}, relative to the size of the features.")
+        unit = "relative to the size of the features" if settings[0].relative else "in the unit of the features"
+        notes.append(f"Budgets are {settings[0].threat}, {unit}.")
     return list(settings), notes
 
 
@@ -268,9 +269,9 @@ def full(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") ->
         columns.append(Column("change", metric_label(metric), "change"))
     cells = []
     for row in sorted(rows, key=lambda row: row.order):
-        clean = row.attack is None
+        setting, clean = row.setting, row.attack is None
         texts = [*row.line, row.attack or "clean", "+".join(row.modalities) or MISSING]
-        texts += [MISSING if clean else format_budget(row.budget), row.scope or MISSING, row.norm or MISSING]
+        texts += [MISSING if setting is None else setting.size, row.scope or MISSING, row.norm or MISSING]
         line = [*(text_cell(text) for text in (*texts, row.feature_path)), number_cell(row.seeds, digits=0)]
         for metric in metrics:
             line.append(_value_cell(row, metric))

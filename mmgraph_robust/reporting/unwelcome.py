@@ -104,11 +104,13 @@ def _doubtful(rows: Sequence[Row], metric: str) -> Iterator[tuple[float, Finding
     for row in filter(_is_attacked, rows):
         if not row.doubts:
             continue
-        peers = [r.mean[metric] for r in rows if (r.dataset, r.setting) == (row.dataset, row.setting) and not r.doubts]
+        alike = [r for r in rows if (r.dataset, r.setting) == (row.dataset, row.setting) and _is_attacked(r)]
+        peers = [r.mean[metric] for r in alike if not r.doubts]
         if not peers or row.mean[metric] > max(peers):
+            beside = "more than any sound number there" if peers else "and no sound number stands beside it"
             text = (
-                f"{_where(row)}: {row.mean[metric]:.4f} {metric_label(metric)} seems to be left{_with(row)}, more than "
-                f"any sound number there. It is marked {DOUBTFUL}: {next(iter(row.doubts.values()))}."
+                f"{_where(row)}: {row.mean[metric]:.4f} {metric_label(metric)} seems to be left{_with(row)}, "
+                f"{beside}. It is marked {DOUBTFUL}: {next(iter(row.doubts.values()))}."
             )
             yield row.mean[metric], ("A number that looks best and cannot be trusted", text)
 

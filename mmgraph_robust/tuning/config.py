@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 from optuna.trial import BaseTrial
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust import defenses, models
 from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
 from mmgraph_robust.experiment.build import build, finish
@@ -59,6 +59,12 @@ class StudyConfig:
         self._values = _with_validation_labels(content)
         self.run = RunConfig(_readable(self._values))
         self._defenses = [d for d in self.run.defenses if d.label != _UNDEFENDED]
+        for defense, model in itertools.product(self.run.defenses, self.run.models):
+            if defense.only is not None and model.label not in defense.only:
+                raise ConfigError(
+                    f"defenses.{defense.label}.only: a study combines every defense with every model, and this one "
+                    f"does not go with {model.label}: make a study for each"
+                )
         self.parameters = list(self._parameters(search))
         self._check()
 
@@ -140,6 +146,8 @@ class StudyConfig:
             parameter.put(places[parameter.section[0]], values[parameter.name])
         if defense.get("sensitive") == "auto" and sensitive is not None:
             defense["sensitive"] = sensitive[values["model"]]
+        # It names models that this run lacks.
+        defense.pop("only", None)
         result["models"], result["defenses"] = [model], [defense]
         return RunConfig(_readable(result))
 
@@ -187,9 +195,7 @@ class StudyConfig:
         fixed = dict(self._values.get("training", {}))
         changes = search.training | dict.fromkeys(pinned, False)
         yield from parameters_of(("training",), fit, SEARCH_SPACE, fixed, changes, GIVEN_TO_FIT)
-        for room, kind, components, skip in (
-            (models, "models", self.run.models, GIVEN_TO_MODEL), (defenses, "defenses", self._defenses, ()),
-        ):  # fmt: skip
+        for kind, components, skip in (("models", self.run.models, GIVEN_TO_MODEL), ("defenses", self._defenses, ())):
             own = getattr(search, kind)
             labels = [c.label for c in components]
             for label in own:
@@ -201,7 +207,7 @@ class StudyConfig:
                     if changes:
                         raise ConfigError(f"search.{kind}.{component.label}: 'none' has nothing to search")
                     continue
-                target = getattr(room, component.name)
+                target = component.kind
                 given = _given(self._values[kind], component)
                 yield from parameters_of((kind, component.label), target, target.search_space, given, changes, skip)
 
