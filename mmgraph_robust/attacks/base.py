@@ -70,8 +70,8 @@ class Attack:
 
     objective: str = "ndcg"
     kind: ClassVar[Kind] = "iterated"
-    """What it needs of the victim: gradients (``"iterated"``, ``"single"``, and ``"minimal"``, which spends as little as it
-    can), answers (``"black box"``) or nothing."""
+    """What it needs of the victim: gradients (``"iterated"``, ``"single"``, and ``"minimal"``, which spends as little
+    of the budget as it can), answers (``"black box"``) or nothing."""
     configurable: ClassVar[bool] = True
     """Whether its arguments are plain values, which a configuration file can hold."""
     needs_item_graph: ClassVar[bool] = False

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data import Graph, TripleLoader
 from mmgraph_robust.errors import DataError, MMGraphError
 from mmgraph_robust.models import Embeddings, Recommender
-from mmgraph_robust.sparse import Adjacency, knn_graph
+from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
 
 
@@ -96,8 +96,8 @@ def _check_feature_path(model: Recommender, features: Features, graph: Graph) ->
             continue
         _require(moved, f"other features of '{name}' give the same embeddings: they are cached, or never read")
         # With every item graph handed in, learned ones too, features have no graph left to act through.
-        k = min(model.knn_k or 10, model.num_items)
-        given = {m: knn_graph(y, k) for m, y in features.items()}
+        with torch.no_grad():
+            given = {} if model.knn_k is None else model.item_graphs(features, graph)
         frozen = graph.with_item_graphs(given).with_latent_graphs(given if path == "graph" else {})
         slope = _slope(model, features, name, frozen)
         if path == "direct":

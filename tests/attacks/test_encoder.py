@@ -131,6 +131,15 @@ def test_what_must_not_be_believed_is_flagged(world):
     assert "no gradient on for 80 of 80 items" in flags["encoder_gradient"]
     assert "differ from the stored ones" in flags["other_features"]
     assert "stochastic_encoder" in ContentPGD(Noisy(), 1)(model, data, images, THREAT).flags
+
+    class Random(mr.models.VBPR):
+        def forward(self, features, graph):
+            noise = 0.3 * torch.randn_like(features["visual"])
+            return super().forward(features | {"visual": features["visual"] + noise}, graph)
+
+    victim = Random.from_data(data, embedding_dim=8)
+    assert "average over 8 draws" in ContentPGD(encoder, 1)(victim, data, images, THREAT).flags["stochastic"]
+    assert "stochastic" not in flags
     immune = LightGCN.from_data(data, embedding_dim=4)
     with pytest.raises(ConfigError, match="no item feature reaches the score of 'LightGCN'"):
         ContentPGD(encoder, 1)(immune, data, images, THREAT)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import APGD, MIM, PGD, Attack, GraphProblem, Noise, Problem, ThreatModel
+from mmgraph_robust.attacks import APGD, MIM, PGD, Attack, GraphProblem, Noise, Problem, Square, ThreatModel
 from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.models import FREEDOM
@@ -62,6 +62,14 @@ def test_knowledge_bounds_what_an_attack_may_ask(shop, trained):
     with pytest.raises(BudgetError, match="allows 3 queries"):
         Sly(4)(trained, shop, ThreatModel(["visual"], knowledge="scores", queries=3))
     assert Sly(3)(trained, shop, ThreatModel(["visual"], knowledge="scores", queries=3)).objective is not None
+
+
+def test_lists_of_training_items_hold_them(shop, trained):
+    threat = ThreatModel(["visual"], 0.5, labels="train", knowledge="ranks")
+    found = Square(queries=30)(trained, shop, threat)
+    assert found.clean_objective < 0
+    assert found.objective > found.clean_objective
+    assert found.after["recall@20"] < found.before["recall@20"]
 
 
 def test_ranks_are_judged_by_lists_alone(shop, trained):

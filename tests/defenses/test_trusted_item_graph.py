@@ -153,3 +153,15 @@ def test_bad_input(tiny, tmp_path):
     (tmp_path / "m.safetensors").write_bytes((tmp_path / "m.safetensors").read_bytes()[:-10])
     with pytest.raises(CheckpointError):
         mr.load_model(tmp_path / "m.safetensors")
+
+
+def test_stored_item_graphs_leave_nothing_to_trust_and_are_refused(tiny):
+    stored = mr.data.add_item_graphs(tiny, k=3)
+    model = TrustedItemGraph(FREEDOM.from_data(tiny, embedding_dim=4, knn_k=3), tiny)
+    with pytest.raises(ConfigError, match=r"hold item graphs of \['visual', 'textual', 'acoustic'\].*with_item_graphs"):
+        mr.fit(model, stored, max_epochs=1, progress=False)
+    with pytest.raises(ConfigError, match="chooses neighbours itself"):
+        mr.evaluate(model, stored)
+    # What it made itself, it reads: an attack on the frozen graph leaves it in the data.
+    frozen = GraphRelaxation(steps=2)(model, tiny, ThreatModel(["visual"], 0.2, graph="frozen"))
+    assert mr.evaluate(model, frozen.data) == mr.evaluate(model, tiny)

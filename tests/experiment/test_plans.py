@@ -36,6 +36,22 @@ def test_every_combination(small):
     assert RunConfig(config.describe()).describe() == config.describe()
 
 
+def test_given_items_win_over_the_targets(small):
+    goals = [{"name": "Promote", "items": [7]}, {"name": "Hide", "items": [3], "own": False}]
+    assert {t.items for _, t in plan(items=[1, 2], goals=goals).build_attacks(small)} == {(1, 2)}
+    assert {t.items for _, t in plan(goals=goals).build_attacks(small)} == {(7,), None}
+
+
+@pytest.mark.parametrize("knowledge", ["white", "scores", "ranks"])
+def test_the_number_of_queries_reaches_the_attack(small, knowledge):
+    one = {"name": "Square", "queries": 1000, "knowledge": knowledge, "modalities": ["all"]}
+    config = RunConfig(BASE | {"attacks": [one]})
+    ((attack, threat),) = config.build_attacks(small)
+    assert attack.queries == 1000
+    assert threat.queries == (None if knowledge == "white" else 1000)
+    assert RunConfig(config.describe()).describe() == config.describe()
+
+
 def test_the_suite_is_the_default(small):
     attacks = RunConfig(BASE).build_attacks(small)
     assert [type(attack) for attack, _ in attacks] == [Suite] * 3

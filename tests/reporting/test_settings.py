@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from mmgraph_robust.reporting import Setting, rank_table
+from mmgraph_robust.reporting import (
+    Setting,
+    choose_settings,
+    full,
+    headline,
+    plot_budget_curve,
+    rank_table,
+    summarize,
+    to_markdown,
+)
 from mmgraph_robust.reporting.settings import labelled_attacks
 
 
@@ -65,6 +74,28 @@ def test_what_is_under_the_same_threat_is_alike():
     assert setting.is_like(replace(setting, attack="Noise #2"))
     for change in ({"scope": "matrix"}, {"norm": "linf"}, {"budget": 0.1}, {"modalities": ("textual",)}):
         assert not setting.is_like(replace(setting, **change))
+
+
+def test_an_absolute_budget_is_no_share_of_the_features(entry):
+    absolute = Setting("PGD", ("visual",), "item", "l2", 0.05, relative=False)
+    assert absolute.label == "PGD on visual at 0.05 per item (absolute)"
+    assert replace(absolute, norm="linf").threat == "per item (linf, absolute)"
+    assert not absolute.is_like(replace(absolute, relative=True))
+    one = entry(kept={("PGD", "visual", 0.05): 0.5, ("PGD", "visual", 0.1): 0.4})
+    for attack in one["attacks"]:
+        attack["relative"] = False
+    text = to_markdown(headline([one], "recall@20"))
+    assert "PGD on visual at 0.05: Recall@20" in text
+    assert "Budgets are per item (absolute), in the unit of the features." in text
+    assert "%:" not in text
+    assert "| 0.05 | item |" in to_markdown(full([one], "recall@20"))
+    ((name, figure),) = plot_budget_curve([one])
+    assert name == "budget-visual-absolute-hm"
+    assert figure.axes[0].get_xlabel() == "budget, in the unit of the features"
+    assert max(figure.axes[0].lines[0].get_xdata()) == 0.1
+    # Beside relative budgets it is another threat, and those are shown first.
+    both = one | {"attacks": [*one["attacks"], *entry(kept={("PGD", "visual", 0.2): 0.3})["attacks"]]}
+    assert [s.relative for s in choose_settings(summarize([both]))] == [True]
 
 
 def test_numbers_of_targets():

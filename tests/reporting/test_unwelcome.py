@@ -95,6 +95,10 @@ def test_a_doubtful_number_that_looks_best(entry):
         "sound number there. It is marked †: no gradient was met."
     )
     assert kind not in told(entry("A", kept={PGD: 0.95}), doubted)
+    # Who cannot be attacked is no peer.
+    immune = entry("Ids", clean=0.19, kept={PGD: 1.0}, feature_path="none", sensitive=None)
+    assert kind in told(entry("A", kept={PGD: 0.4}), doubted, immune)
+    assert "seems to be left without a defense, and no sound number stands beside it." in told(doubted, immune)[kind]
 
 
 def test_an_attack_with_target_items_is_not_judged_by_the_ranking(entry):

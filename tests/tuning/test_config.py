@@ -1,10 +1,13 @@
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import optuna
 import pytest
 
 from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.experiment import component
+from mmgraph_robust.models import VBPR
 from mmgraph_robust.tuning import StudyConfig, read_study
 from mmgraph_robust.tuning.config import renew
 from mmgraph_robust.tuning.settings import Hyperband
@@ -96,6 +99,26 @@ def two(toy):
         defenses=[{"name": "none"}, {"name": "ModalityBalancing", "sensitive": "auto"}],
         study={"objective": "constrained"},
     )
+
+
+def test_defenses_go_with_every_model_of_a_study(toy):
+    models = [{"name": "VBPR"}, {"name": "GRCN"}]
+    noise = {"name": "FeatureNoise", "only": ["VBPR", "GRCN"]}
+    config = toy(models=models, defenses=[noise])
+    run = config.run_config(config.defaults("GRCN", "FeatureNoise"))
+    assert [d.label for d in run.defenses] == ["FeatureNoise"]
+    with pytest.raises(ConfigError, match=r"FeatureNoise\.only: .* does not go with GRCN: make a study for each"):
+        toy(models=models, defenses=[noise | {"only": ["VBPR"]}])
+
+
+def test_classes_of_other_packages_are_searched(toy, monkeypatch):
+    class Own(VBPR):
+        search_space: ClassVar = {"reg": Float(0.1, 1.0)}
+
+    found = component.find_component
+    monkeypatch.setattr(component, "find_component", lambda kind, name: Own if name == "Own" else found(kind, name))
+    config = toy(models=[{"name": "Own", "embedding_dim": 8}])
+    assert "models.Own.reg" in [p.name for p in config.parameters]
 
 
 def test_parameters_exist_where_their_owner_is_chosen(toy):
