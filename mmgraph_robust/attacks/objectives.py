@@ -111,7 +111,8 @@ class BoundaryObjective(_AgainstRivals):
     come nearer to those who are out of reach.
 
     Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one. That can
-    only lower the rival, so the value is never overstated.
+    only lower the rival: of pairs that are to fall the value is never overstated, of those that are to rise it may be
+    until the next ranking, where other items move, too. What an attack reports is measured anew.
     """
 
     def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:

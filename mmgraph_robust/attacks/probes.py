@@ -115,8 +115,14 @@ def _other(x: Tensor) -> Tensor:
     return x.flip(0) + x.std().clamp(min=1e-3) * noise
 
 
+def _rebuilt(model: Recommender) -> Recommender:
+    # A model in a model may keep things, too.
+    inner = {name: _rebuilt(value) for name, value in model.config.items() if isinstance(value, Recommender)}
+    return type(model)(**model.config | inner)
+
+
 def _fresh(problem: Problem, name: str) -> Embeddings:
-    model = type(problem.model)(**problem.model.config).to(problem.model.device)
+    model = _rebuilt(problem.model).to(problem.model.device)
     model.load_state_dict(problem.model.state_dict())
     model.eval()
     with torch.no_grad():

@@ -81,6 +81,7 @@ class SPSA(Attack):
 
     def _move(self, problem: Problem, generator: torch.Generator) -> Features:
         draws = {m: problem.normal(m, generator) for m in problem.threat.modalities}
-        if self.directions == "signs":
+        # An l1 step goes into the largest entry; of signs alone that would be the same one in every draw.
+        if self.directions == "signs" and problem.threat.norm != "l1":
             draws = {m: x.sign() for m, x in draws.items()}
         return {m: self.sigma * x for m, x in problem.steepest(draws).items()}

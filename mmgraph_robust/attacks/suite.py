@@ -30,7 +30,7 @@ from mmgraph_robust.attacks.spsa import SPSA
 from mmgraph_robust.attacks.square import Square
 from mmgraph_robust.attacks.threat import ThreatModel
 from mmgraph_robust.attacks.transfer import Transfer
-from mmgraph_robust.attacks.victim import reseed
+from mmgraph_robust.attacks.victim import fingerprint, reseed
 from mmgraph_robust.errors import CheckpointError, ConfigError, unknown_name
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
@@ -38,8 +38,8 @@ from mmgraph_robust.utils import atomic_write, child_generator, hash_json, hash_
 
 Part = tuple[str, Attack]
 # Part of the name of what is kept: to be raised when an attack of the same name and arguments does something else.
-# 2: attacks through the item graph see past searches among learned projections.
-_VERSION = 2
+# 2: attacks through the item graph see past searches among learned projections. 3: SPSA under l1 reaches all entries.
+_VERSION = 3
 
 
 def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
@@ -102,7 +102,8 @@ class Suite(Attack):
 
     def describe(self) -> dict[str, object]:
         """Name and arguments as plain JSON values."""
-        return {"name": type(self).__name__, "suite": self.suite, "surrogates": len(self._surrogates)}
+        found = {"name": type(self).__name__, "suite": self.suite, "surrogates": len(self._surrogates)}
+        return found | ({"weights": [fingerprint(m) for m in self._surrogates]} if self._surrogates else {})
 
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """Runs every part, or reads what an earlier call kept of it."""

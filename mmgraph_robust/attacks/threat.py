@@ -141,7 +141,9 @@ class ThreatModel:
         if self.box is None or self.box == "clean":
             return {} if self.box is None else limits
         result = {}
-        for name, (low, high) in self.box.items():
+        for name, given in self.box.items():
+            # As features are stored, so that what was clipped to a limit does not lie outside of it.
+            low, high = torch.tensor(given, dtype=features[name].dtype).tolist()
             if limits[name][0] < low or limits[name][1] > high:
                 raise ConfigError(
                     f"'box' of modality '{name}' is [{low:g}, {high:g}] but its clean features reach from "

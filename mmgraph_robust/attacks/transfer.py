@@ -12,7 +12,7 @@ from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import OBJECTIVES
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
-from mmgraph_robust.attacks.victim import frozen
+from mmgraph_robust.attacks.victim import fingerprint, frozen
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
@@ -36,6 +36,10 @@ class Transfer(Attack):
         self._attack = APGD() if attack is None else attack
         self.surrogate = type(surrogate).__name__
         self.attack = self._attack.describe()
+
+    def describe(self) -> dict[str, object]:
+        """Name and arguments as plain JSON values, with what tells the surrogate from others of its class."""
+        return super().describe() | {"weights": fingerprint(self._surrogate)}
 
     def objective_for(self, threat: ThreatModel) -> str:
         """The objective of the attack on the surrogate."""

@@ -12,7 +12,7 @@ from mmgraph_robust.attacks.threat import ThreatModel
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
-from mmgraph_robust.utils import child_generator
+from mmgraph_robust.utils import child_generator, hash_json, hash_tensors
 
 _SAME = 1e-4
 
@@ -45,6 +45,11 @@ def same(first: Embeddings, second: Embeddings) -> bool:
     """Whether two sets of embeddings agree but for rounding."""
     pairs = zip(first.concatenated(), second.concatenated(), strict=True)
     return all(bool((a - b).abs().max() <= _SAME * a.abs().max().clamp(min=1e-30)) for a, b in pairs)
+
+
+def fingerprint(model: Recommender) -> str:
+    """What tells a trained model from others of its class: a short hash of its settings and weights."""
+    return hash_json([model.config, hash_tensors(**model.state_dict())])[:12]
 
 
 def reseed(model: torch.nn.Module, seed: int, purpose: str) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.models import Recommender
+from mmgraph_robust.data.sampling import Batch
+from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
 
@@ -41,6 +42,10 @@ class WrappedModel(Recommender):
     def item_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
         """Those of the model."""
         return self.model.item_graphs(features, graph)
+
+    def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
+        """That of the model."""
+        return self.model.regularization(embeddings, batch)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         # What was taken of the data has sizes of its own.

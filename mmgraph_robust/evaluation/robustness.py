@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks import PGD, Attack, GraphRelaxation, NeighbourSwap, Noise, ThreatModel, expand, suite
-from mmgraph_robust.attacks.base import untouched
+from mmgraph_robust.attacks.base import Kind, untouched
 from mmgraph_robust.attacks.checks import Outcome, Snapshot, budget_overrun, compare, misses_planted_weakness
 from mmgraph_robust.attacks.probes import probe
 from mmgraph_robust.attacks.threat import restrict
@@ -143,6 +143,8 @@ class RobustnessEvaluator:
         return measured | ({"per_user": {n: pack(values[n]) for n in self._per_user}} if self._per_user else {})
 
     def _flags(self, attack: Attack, threat: ThreatModel, setting: str) -> dict[str, str]:
+        # Gradients are checked by steps of the budget's size: none says nothing of others.
+        setting = f"{setting} {threat.budget > 0}"
         if setting not in self._probed:
             self._probed[setting] = probe(self.model, self.data, threat, self.seed)
         kind = hash_json([attack.describe(), threat.scope, threat.norm, threat.knowledge, threat.queries])
@@ -211,7 +213,7 @@ def _outcome(attack: Attack, threat: ThreatModel, setting: str, entry: dict[str,
     steps = arguments.pop("steps", 0)
     return Outcome(
         name=repr(attack),
-        kind=attack.kind,
+        kind=_kind(attack, threat),
         setting=setting,
         budget=threat.budget,
         clean=measured["clean"],
@@ -219,6 +221,12 @@ def _outcome(attack: Attack, threat: ThreatModel, setting: str, entry: dict[str,
         family=hash_json([arguments, threat.knowledge, threat.queries]),
         steps=steps if isinstance(steps, int) else 0,
     )
+
+
+def _kind(attack: Attack, threat: ThreatModel) -> Kind:
+    """What the attack had of the victim: a suite without gradients is a black box, whatever it is with them."""
+    without: dict[str, Kind] = {"scores": "black box", "ranks": "black box", "transfer": "transfer"}
+    return without.get(threat.knowledge, attack.kind) if attack.kind == "iterated" else attack.kind
 
 
 def find_sensitive(

@@ -57,7 +57,9 @@ class SmoothedCertificate:
             raise BudgetError(f"'budget' expects a finite number >= 0 (got {budget})")
         if self.expected_lower <= 0:
             return 0.0
-        shifted = torch.special.ndtri(torch.tensor(self.expected_lower, dtype=torch.double)) - budget * self.distance
+        # Nothing reaches nowhere, even where there is no noise against anything.
+        shift = budget * self.distance if budget > 0 else 0.0
+        shifted = torch.special.ndtri(torch.tensor(self.expected_lower, dtype=torch.double)) - shift
         return float(torch.special.ndtr(shifted))
 
     def majority_recall(self, budget: float) -> float:
@@ -195,7 +197,9 @@ def _distance(threat: ThreatModel, features: Features, deviation: dict[str, floa
             square = float((radius.expand(x.size(0), 1).square() * allowed.double()).sum()) * width
         else:
             square = float(radius.square().sum())
-        total += square / sd**2
+        if square > 0:
+            # Without noise nothing is smoothed, and no change is covered.
+            total += square / sd**2 if sd > 0 else math.inf
     return math.sqrt(total)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mmgraph_robust.reporting.cells import metric_label
+from mmgraph_robust.reporting.cells import DOUBTFUL, metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.settings import Setting
 from mmgraph_robust.reporting.summary import (
@@ -15,6 +15,8 @@ from mmgraph_robust.reporting.summary import (
     choose_settings,
     floor_of,
 )
+
+_NONE = f"no verdict, for what is marked {DOUBTFUL} is not to be trusted as it stands"
 
 
 def sentences(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[str]:
@@ -71,12 +73,14 @@ def _about(
             continue
         sentence = f"With {defense} it {_loss(row, label, metric)}"
         if reference is not None:
-            sentence += f": {_verdict(own, row, metric)}{_price(reference.get(None), rows.get(None), label, metric)}"
+            verdict = _NONE if own.doubts or row.doubts else _verdict(own, row, metric)
+            sentence += f": {verdict}{_price(reference.get(None), rows.get(None), label, metric)}"
         worst = _worst(rows, candidates, metric)
         if worst is not None and (rows[worst].decline[metric] or 0.0) < (row.decline[metric] or 0.0) - 0.1:
             sentence += f"; its own worst is {worst.label}, where it {_loss(rows[worst], label, metric)}"
         found.append(sentence + ".")
-    control = first.get(setting.control)
+    alike = [s for s in first if s is not None and s.is_control and s.is_like(setting) and s.number == setting.number]
+    control = first[min(alike, key=lambda s: s.order)] if alike else None
     if control is not None and not setting.is_control and control.decline.get(metric) is not None:
         found.append(f"Random noise of the same size: it {_loss(control, label, metric)}.")
     return [" ".join([*found, *_against_floor(defenses, setting, peers, label, metric)])]
@@ -96,7 +100,7 @@ def _worst(rows: Mapping[Setting | None, Row], chosen: Sequence[Setting], metric
 
 def _loss(row: Row, label: str, metric: str) -> str:
     decline = row.decline[metric] or 0.0
-    left = f"{row.mean[metric]:.4f} left"
+    left = f"{row.mean[metric]:.4f} left{f', {DOUBTFUL}' if row.doubts else ''}"
     if abs(decline) < 0.05:
         return f"keeps its {label} ({left})"
     spread = row.decline_std.get(metric)

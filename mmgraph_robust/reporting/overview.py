@@ -99,7 +99,7 @@ def _defended(attacked: Pairs, bare: Pairs, metric: str) -> list[str]:
     verdicts: dict[str, list[bool]] = {}
     for line, row in attacked:
         base = before.get(line.clean.model)
-        if not line.clean.undefended and base is not None and not row.doubts:
+        if not line.clean.undefended and base is not None and not (row.doubts or base.doubts):
             # What lies within the spreads of the seeds is no gain.
             spread = (row.std[metric] or 0.0) + (base.std[metric] or 0.0)
             verdicts.setdefault(line.clean.defense, []).append(row.mean[metric] - base.mean[metric] > spread)

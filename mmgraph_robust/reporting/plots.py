@@ -193,7 +193,9 @@ def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: 
             if all(row.attack is None for row in line):
                 continue
             index = defenses.index(defense)
-            x, y = [(100 if row.relative else 1) * row.budget for row in line], [row.mean[metric] for row in line]
+            # A panel shows one kind of budgets.
+            unit = 1 if any(row.setting is not None and not row.setting.relative for row in line) else 100
+            x, y = [unit * row.budget for row in line], [row.mean[metric] for row in line]
             label = f"{defense}, {CONTROL} (control)" if control else defense
             ax.plot(x, y, "--" if control else "-", color=colour(index), marker=marker(index), linewidth=1.3,
                     markersize=3 if control else 4.5, markerfacecolor="white" if control else None,

@@ -24,6 +24,10 @@ Line = tuple[str, str]
 Case = tuple[str, "Setting | None"]
 
 
+def _is_no_case(setting: Setting) -> bool:
+    return setting.is_control or setting.is_targeted
+
+
 def average_ranks(values: Mapping[Line, float]) -> dict[Line, float]:
     """The place of each value, 1 for the highest; equal values share the mean of their places.
 
@@ -56,7 +60,7 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
     lines = {(row.model, row.defense): row.feature_path != "none" for row in rows}
     bare = {(row.model, row.defense) for row in rows if row.undefended}
     attackable = {line for line, reached in lines.items() if reached}
-    counted = [row for row in rows if metric in row.mean and not (row.setting and row.setting.is_control)]
+    counted = [row for row in rows if metric in row.mean and not (row.setting and _is_no_case(row.setting))]
     doubtful = {(row.model, row.defense) for row in counted if row.doubts} & attackable
     cases: dict[Case, dict[Line, float]] = {}
     for row in counted:
@@ -81,7 +85,8 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
         cells.append(row_cells)
     counts = ", ".join(f"{kind} over {len(shared[kind])} of {len(found)}" for kind, (found, _) in kinds.items())
     notes = [
-        "1 is the best, ties share the mean of their places. A case is a data set and a setting (noise is none); it "
+        "1 is the best, ties share the mean of their places. A case is a data set and a setting (noise is none, "
+        "nor is hiding or promoting items); it "
         f"counts if all that are ranked were run in it: {counts}.",
         *_missing_note(cases, attackable),
     ]

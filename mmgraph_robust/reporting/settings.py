@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmgraph_robust.utils import hash_json
 
 #: The attack that is no attack: random noise of the same size, the control of every claim.
 CONTROL = "Noise"
+_TERMS = ("goal", "items", "labels", "graph", "box")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Setting:
         norm: Norm of the budget.
         budget: Size of the change.
         relative: Whether that is relative to the clean features (0.05 is 5 %), or in their own unit.
+        terms: What else the attacker may do and what he wants, in words; what is found by another key may lack it.
+        knowledge: What he knows of the model; likewise.
     """
 
     attack: str
@@ -32,6 +35,8 @@ class Setting:
     norm: str
     budget: float
     relative: bool = True
+    terms: str = field(default="", compare=False)
+    knowledge: str = field(default="white", compare=False)
 
     @property
     def label(self) -> str:
@@ -62,14 +67,14 @@ class Setting:
 
     @property
     def is_targeted(self) -> bool:
-        """Whether it was to hide or promote items, as far as the name tells: what it does to the ranking is no aim."""
-        return re.search(r"\bgoal=(Hide|Promote)\b", self.attack) is not None
+        """Whether it was to hide or promote items: what it does to the ranking is no aim."""
+        return re.search(r"\bgoal=(Hide|Promote)\b", f"{self.attack} {self.terms}") is not None
 
     @property
-    def variant(self) -> str:
-        """What tells it from others of its class: ``(steps=50)``, empty where nothing does."""
-        found = re.search(r"\(.*\)", self.attack)
-        return "" if found is None else found[0]
+    def number(self) -> int:
+        """Which of several targets it was run on, from 1."""
+        found = re.search(r" #(\d+)$", self.attack)
+        return 1 if found is None else int(found[1])
 
     def numbered(self, number: int) -> Setting:
         """The same on the `number`-th target: ``PGD``, ``PGD #2``, ...
@@ -81,18 +86,12 @@ class Setting:
         return replace(self, attack=name if number == 1 else f"{name} #{number}")
 
     def is_like(self, other: Setting) -> bool:
-        """Whether this is another attack, or the same one, under the same threat: the same modalities and budget.
+        """Whether this is another attack, or the same one, under the same threat: modalities, budget, goal, item graph.
 
         Args:
             other: The other setting.
         """
-        return replace(self, attack=other.attack) == other
-
-    @property
-    def control(self) -> Setting:
-        """Random noise of the same size on the same target."""
-        number = re.search(r" #\d+$", self.attack)
-        return replace(self, attack=CONTROL + (number[0] if number else ""))
+        return replace(self, attack=other.attack) == other and self.terms == other.terms
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -133,7 +132,9 @@ def labelled_attacks(
         # Which modality is named first says nothing, and must not make two rows of one.
         modalities = tuple(sorted(attack["modalities"]))
         relative = bool(attack.get("relative", True))
-        setting = Setting(name, modalities, attack["scope"], attack["norm"], float(attack["budget"]), relative)
+        terms, knowledge = ", ".join(f"{key}={arguments.get(key)}" for key in _TERMS), attack.get("knowledge", "white")
+        budget = float(attack["budget"])
+        setting = Setting(name, modalities, attack["scope"], attack["norm"], budget, relative, terms, knowledge)
         # Other targets, as many of them: the first, the second, ... of each seed belong together.
         targets = {key: attack.get(key) for key in ("items", "goal")}
         same = called.setdefault(setting, [])

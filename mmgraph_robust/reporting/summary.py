@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, TypeVar
@@ -27,11 +27,7 @@ class Row:
         model: Name of the model.
         defense: Label of the defense, mostly ``"none"`` without.
         undefended: Whether this is its model without a defense, with which the others are compared.
-        attack: Name of the attack, `None` on clean features.
-        modalities: The attacked modalities, empty on clean features.
-        scope: Scope of the budget, `None` on clean features.
-        norm: Norm of the budget, `None` on clean features.
-        budget: Size of the change, 0 on clean features.
+        setting: What was done to the features, `None` on clean ones.
         seeds: Number of seeds behind the numbers.
         mean: Mean of each metric over seeds.
         std: Sample standard deviation of each metric; `None` for one seed.
@@ -42,18 +38,13 @@ class Row:
         margins_std: Sample standard deviation of each margin.
         feature_path: How features reach the score: ``"direct"``, ``"graph"`` or ``"none"``.
         flags: What the evaluation said about the attack on any seed, by name.
-        relative: Whether the budget is relative to the clean features, or in their own unit.
     """
 
     dataset: str
     model: str
     defense: str
     undefended: bool
-    attack: str | None
-    modalities: tuple[str, ...]
-    scope: str | None
-    norm: str | None
-    budget: float
+    setting: Setting | None
     seeds: int
     mean: Mapping[str, float]
     std: Mapping[str, float | None]
@@ -63,7 +54,6 @@ class Row:
     margins_std: Mapping[str, float | None]
     feature_path: str
     flags: Mapping[str, str] = field(default_factory=dict)
-    relative: bool = True
 
     @property
     def doubts(self) -> dict[str, str]:
@@ -81,11 +71,19 @@ class Row:
         return self.dataset, self.model, self.defense
 
     @property
-    def setting(self) -> Setting | None:
-        """The attack's setting; `None` on clean features."""
-        if self.attack is None:
-            return None
-        return Setting(self.attack, self.modalities, str(self.scope), str(self.norm), self.budget, self.relative)
+    def attack(self) -> str | None:
+        """Name of the attack; `None` on clean features."""
+        return None if self.setting is None else self.setting.attack
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The attacked modalities; none on clean features."""
+        return () if self.setting is None else self.setting.modalities
+
+    @property
+    def budget(self) -> float:
+        """Size of the change, 0 on clean features."""
+        return 0.0 if self.setting is None else self.setting.budget
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -218,11 +216,7 @@ def _row(
         model=line[1],
         defense=line[2],
         undefended=undefended,
-        attack=None if setting is None else setting.attack,
-        modalities=() if setting is None else setting.modalities,
-        scope=None if setting is None else setting.scope,
-        norm=None if setting is None else setting.norm,
-        budget=0.0 if setting is None else setting.budget,
+        setting=setting,
         seeds=len(pairs),
         mean=mean,
         std=std,
@@ -232,7 +226,6 @@ def _row(
         margins_std=margins_std,
         feature_path=feature_path,
         flags={} if setting is None else {n: t for _, after in pairs for n, t in (after.get("flags") or {}).items()},
-        relative=setting is None or setting.relative,
     )
 
 
@@ -310,11 +303,20 @@ def floor_of(rows: Sequence[Row], metric: str) -> Row | None:
     return max(floors, key=lambda row: row.mean[metric], default=None)
 
 
+_PREFERRED: tuple[Callable[[Setting], bool], ...] = (
+    lambda setting: not setting.is_control,
+    lambda setting: not setting.is_targeted,
+    lambda setting: setting.scope == "item",
+    lambda setting: setting.relative,
+)
+
+
 def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Setting]:
     """The strongest attack on each set of modalities at its lowest budget.
 
-    Random noise is chosen only where nothing else was run, a budget over the whole matrix only where none was per item,
-    an absolute one only where none was relative: these are different threats. Models that read no features have no say.
+    Random noise is chosen only where nothing else was run, an attack that hides or promotes items only where none was
+    to ruin the ranking, a budget over the whole matrix only where none was per item, an absolute one only where none
+    was relative: these are different threats. Models that read no features have no say.
 
     Args:
         rows: Summarised results.
@@ -326,9 +328,9 @@ def choose_settings(rows: Sequence[Row], metric: str = "recall@20") -> list[Sett
             attacked.setdefault(row.modalities, []).append(row)
     chosen = []
     for candidates in attacked.values():
-        real = [row for row in candidates if row.setting is not None and not row.setting.is_control] or candidates
-        real = [row for row in real if row.scope == "item"] or real
-        real = [row for row in real if row.relative] or real
+        real = candidates
+        for preferred in _PREFERRED:
+            real = [row for row in real if row.setting is not None and preferred(row.setting)] or real
         lowest = min((row.budget for row in real if row.budget > 0), default=0.0)
         declines: dict[Setting, dict[Hashable, float]] = {}
         for row in sorted(real, key=lambda row: row.order):

@@ -122,6 +122,9 @@ def pick_settings(
         if setting not in known:
             listed = "; ".join(s.label for s in known) or "none"
             raise ConfigError(f"no result for '{setting.label}' (known: {listed})")
+    if settings is not None:
+        # As they were run, with their terms.
+        settings = [known[known.index(setting)] for setting in settings]
     notes = []
     if settings is None:
         settings = known if len(known) <= max_settings else choose_settings(rows, metric)
@@ -269,14 +272,14 @@ def full(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") ->
         columns.append(Column("change", metric_label(metric), "change"))
     cells = []
     for row in sorted(rows, key=lambda row: row.order):
-        setting, clean = row.setting, row.attack is None
+        setting = row.setting
         texts = [*row.line, row.attack or "clean", "+".join(row.modalities) or MISSING]
-        texts += [MISSING if setting is None else setting.size, row.scope or MISSING, row.norm or MISSING]
+        texts += [MISSING] * 3 if setting is None else [setting.size, setting.scope, setting.norm]
         line = [*(text_cell(text) for text in (*texts, row.feature_path)), number_cell(row.seeds, digits=0)]
         for metric in metrics:
             line.append(_value_cell(row, metric))
             # An unchanged score of a model that reads no features is no achievement to be shown.
-            immune = row.feature_path == "none" and not clean
+            immune = row.feature_path == "none" and setting is not None
             line.append(text_cell(NOT_APPLICABLE) if immune else _change_cell(row, metric))
         cells.append(line)
     return Table.from_cells("All results", columns, cells, [*_path_notes(rows), *doubt_notes(rows)])

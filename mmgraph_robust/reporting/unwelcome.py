@@ -89,8 +89,9 @@ def _missed(rows: Sequence[Row], metric: str) -> Iterator[tuple[float, Finding]]
     suites = [(row, setting) for row, setting in attacked if setting.attack.startswith(_SUITE)]
     for row, setting in attacked:
         for suite, its in suites:
-            # Another graph or another knowledge is another threat.
-            if suite is not row and suite.line == row.line and its.is_like(setting) and its.variant == setting.variant:
+            # Who knew less, or attacked other items, may well have done less.
+            same = its.is_like(setting) and its.number == setting.number
+            if suite is not row and suite.line == row.line and same and its.knowledge in ("white", setting.knowledge):
                 lost = _beyond_spread(suite, row, metric)
                 if lost > 0:
                     text = (

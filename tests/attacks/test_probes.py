@@ -4,6 +4,7 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import ThreatModel
 from mmgraph_robust.attacks.probes import PROBES, probe
+from mmgraph_robust.defenses import Smoothed
 from mmgraph_robust.models import GRCN, MMGCN, VBPR, Embeddings
 from mmgraph_robust.testing import weak_model
 
@@ -74,3 +75,8 @@ def test_probing_leaves_the_model_alone(shop):
     assert model.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(x, before[n]) for n, x in model.state_dict().items())
+
+
+def test_a_cache_is_found_inside_a_wrapper():
+    model, data = weak_model("StaleCache")
+    assert "stale_cache" in probe(Smoothed(model, data, samples=1, sigma=1e-6), data, BOTH)

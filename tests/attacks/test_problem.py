@@ -34,6 +34,12 @@ def test_a_box_is_kept_and_one_that_excludes_clean_features_is_refused(shop, tra
     assert not torch.equal(stored, x)
     wide = ThreatModel(["visual", "textual"], 3.0, box={"visual": (-28.0, 28.0)})
     assert float(PGD(steps=3)(trained, shop, wide).data["item"].x_visual.abs().max()) <= 28.0
+    # A limit that float32 cannot hold, and features that reach it.
+    edge = shop["item"].x_visual.abs().max().item() + 0.1
+    for limit in (edge, round(edge, 1) + 0.1):
+        threat = ThreatModel(["visual"], 3.0, box={"visual": (-limit, limit)})
+        entry = mr.evaluation.robustness(trained, shop, [(PGD(steps=3), threat)], checks=False, progress=False)
+        assert "budget_overrun" not in entry["attacks"][0]["flags"]
     with pytest.raises(ConfigError, match="'box' of modality 'textual'.*clean features reach"):
         PGD(steps=1)(trained, shop, ThreatModel(["visual", "textual"], box={"textual": (0.0, 0.1)}))
 

@@ -27,6 +27,12 @@ def test_black_boxes_rise_above_noise_within_their_queries(shop, trained, attack
     )
 
 
+@pytest.mark.parametrize("scope", ["item", "matrix"])
+def test_signs_reach_every_column_under_l1(shop, trained, scope):
+    moved = SPSA(queries=60)(trained, shop, ThreatModel(["visual"], 0.2, scope, "l1")).delta["visual"]
+    assert int(moved.any(0).sum()) == moved.size(1)
+
+
 @pytest.mark.parametrize("bad", [{"queries": 0}, {"sigma": 0.0}, {"directions": "up"}, {"samples": 0}])
 def test_bad_arguments_of_spsa(bad):
     with pytest.raises(ConfigError):

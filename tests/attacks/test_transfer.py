@@ -1,7 +1,7 @@
 import pytest
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import APGD, Noise, ThreatModel, Transfer
+from mmgraph_robust.attacks import APGD, Noise, ThreatModel, Transfer, suite
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import VBPR
 
@@ -23,6 +23,10 @@ def test_transfer_asks_a_surrogate_only(shop, trained):
     own = Transfer(trained, APGD(steps=15))(trained, shop, threat)
     assert own.objective == pytest.approx(white.objective, rel=1e-4)
     assert Transfer(surrogate).describe()["surrogate"] == "VBPR"
+    both = [(Transfer(model, APGD(steps=15)), threat) for model in (surrogate, trained)]
+    entries = mr.evaluation.robustness(trained, shop, both, checks=False, progress=False)["attacks"]
+    assert [e["objective"]["attacked"] for e in entries] == [result.objective, own.objective]
+    assert suite(surrogates=[surrogate]).describe() != suite(surrogates=[trained]).describe()
     assert surrogate.training
     with pytest.raises(ConfigError, match="can be no surrogate"):
         Transfer(mr.models.LightGCN.from_data(shop))

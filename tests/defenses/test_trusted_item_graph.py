@@ -4,6 +4,7 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, GraphProblem, GraphRelaxation, NeighbourSwap, ThreatModel
 from mmgraph_robust.attacks.problem import Problem
+from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.data.schema import interactions
 from mmgraph_robust.defenses import Smoothed, TrustedItemGraph, WrappedModel
 from mmgraph_robust.errors import CheckpointError, ConfigError
@@ -165,3 +166,11 @@ def test_stored_item_graphs_leave_nothing_to_trust_and_are_refused(tiny):
     # What it made itself, it reads: an attack on the frozen graph leaves it in the data.
     frozen = GraphRelaxation(steps=2)(model, tiny, ThreatModel(["visual"], 0.2, graph="frozen"))
     assert mr.evaluate(model, frozen.data) == mr.evaluate(model, tiny)
+
+
+def test_the_regulariser_is_that_of_the_model(tiny):
+    inner = LATTICE.from_data(tiny, embedding_dim=4, knn_k=3, reg=0.1)
+    model = TrustedItemGraph(inner, tiny)
+    embeddings = model(model.features(tiny), mr.Graph.from_data(tiny))
+    batch = Batch(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]))
+    assert model.regularization(embeddings, batch) == inner.regularization(embeddings, batch) > 0

@@ -3,7 +3,7 @@ import json
 import pytest
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import PGD, Noise, Promote, ThreatModel, Universal, pick_items
+from mmgraph_robust.attacks import PGD, Noise, Promote, SingleStep, Square, ThreatModel, Universal, pick_items, suite
 from mmgraph_robust.attacks.suite import SUITES
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.evaluation import RobustnessEvaluator, find_sensitive, graph_policies, robustness
@@ -151,3 +151,20 @@ def test_of_a_threat_those_modalities_are_attacked_that_a_model_reads(shop):
     assert "is not shown textual" in other["flags"]["ignored_modality"]
     with pytest.raises(ConfigError, match="did you mean 'visual'"):
         evaluator(PGD(2), ThreatModel(["visaul"]))
+
+
+def test_a_suite_without_gradients_is_judged_as_a_black_box(shop, trained, monkeypatch):
+    monkeypatch.setitem(SUITES, "standard", lambda problem, surrogates: [("square", Square(5))])
+    scores, white = ThreatModel(["visual"], 0.2, knowledge="scores"), ThreatModel(["visual"], 0.2)
+    attacks = [(suite("standard"), scores), (SingleStep(), white), (suite("standard"), white)]
+    entries = robustness(trained, shop, attacks, progress=False)["attacks"]
+    assert [e["outcome"]["kind"] for e in entries] == ["black box", "single", "iterated"]
+    assert "weaker_than_single_step" not in entries[0]["flags"]
+    assert "weaker_than_single_step" in entries[2]["flags"]
+
+
+def test_a_budget_of_nothing_does_not_silence_the_checks():
+    model, data = weak_model("ScaledGradient")
+    attacks = [(PGD(steps=2), ThreatModel(["visual", "textual"], budget)) for budget in (0.0, 0.25)]
+    entries = robustness(model, data, attacks, progress=False)["attacks"]
+    assert {"gradient_imbalance", "gradient_mismatch"} <= set(entries[1]["flags"])

@@ -129,3 +129,13 @@ def test_seeds_repeat_and_bad_input_is_named(shop, trained):
         smoothed_recall(trained, shop, ThreatModel(["visul"]), sigma=0.1)
     with pytest.raises(BudgetError, match=">= 0"):
         smoothed_recall(trained, shop, THREAT, sigma=0.1, samples=2).recall(math.inf)
+
+
+def test_a_modality_of_zeros_adds_nothing(shop, trained):
+    zeros = mr.data.with_features(shop, {"visual": torch.zeros_like(shop["item"].x_visual)})
+    relative = smoothed_recall(trained, zeros, ThreatModel(["visual"]), sigma=0.5, samples=40)
+    assert relative.distance == 0
+    assert relative.recall(0.1) == relative.recall(0.0) > 0
+    absolute = smoothed_recall(trained, zeros, ThreatModel(["visual"], relative=False), sigma=0.5, samples=40)
+    assert absolute.recall(0.1) == absolute.majority_recall(0.1) == 0
+    assert absolute.recall(0.0) == relative.recall(0.0)

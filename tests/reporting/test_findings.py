@@ -46,3 +46,20 @@ def test_differences_within_the_spread_are_no_difference(entry):
 def test_nothing_is_said_of_what_was_not_attacked(entry):
     assert "nothing can be said" in sentences([entry()])[0]
     assert "nothing can be said" in sentences([entry(clean=0.0, kept={VISUAL: 0.7})])[0]
+
+
+def test_a_doubtful_number_is_no_verdict(entry):
+    bare, defended = entry("A", kept={VISUAL: 0.4}), entry("A", "D", kept={VISUAL: 1.0})
+    assert "the defense helps" in sentences([bare, defended])[0]
+    defended["attacks"][0]["flags"] = {"no_gradient": "the attack met no gradient"}
+    text = sentences([bare, defended])[0]
+    assert "left, †): no verdict, for what is marked † is not to be trusted as it stands" in text
+    assert "helps" not in text
+
+
+def test_noise_under_the_same_threat_is_told_whatever_it_is_called(entry):
+    noise = ("Noise", "visual", 0.05)
+    one = entry("A", kept={VISUAL: 0.4, noise: 0.9})
+    frozen = one["attacks"][1] | {"graph": "frozen"}
+    one["attacks"] = [a | {"graph": "rebuilt"} for a in one["attacks"]] + [frozen]
+    assert "Random noise of the same size: it loses 10.0 %" in sentences([one])[0]

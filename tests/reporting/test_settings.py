@@ -57,22 +57,28 @@ def test_noise_on_other_targets_has_no_rank(entry):
     for defense in ("none", "Strong"):
         kept = {(a, "visual", 0.05): 0.9 for a in ("PGD", "Noise")}
         one = entry(defense=defense, kept=kept)
-        one["attacks"] = [a | promote(item, attack=a["attack"]) for a in one["attacks"] for item in (1, 2)]
+        one["attacks"] = [a | {"items": [item]} for a in one["attacks"] for item in (1, 2)]
         runs.append(one)
     # Clean, PGD and PGD #2; noise is none.
     assert "overall over 3 of 3" in rank_table(runs).notes[0]
+    # Nor is an attack that promotes items.
+    runs = [one | {"attacks": [a | promote(1, attack=a["attack"]) for a in one["attacks"][::2]]} for one in runs]
+    assert "overall over 1 of 1" in rank_table(runs).notes[0]
 
 
-def test_the_control_is_noise_on_the_same_target():
-    setting = Setting("PGD (steps=2) #2", ("visual",), "item", "l2", 0.05)
-    assert setting.control == replace(setting, attack="Noise #2")
-    assert setting.numbered(1).control == replace(setting, attack="Noise")
+def test_an_attack_that_promotes_items_heads_no_table_beside_one_that_ruins_the_ranking(entry):
+    one = entry(kept={("PGD", "visual", 0.05): 0.5})
+    both = one | {"attacks": [*one["attacks"], one["attacks"][0] | promote(1, attack="APGD", budget=0.01)]}
+    assert [s.attack for s in choose_settings(summarize([both]))] == ["PGD"]
+    only = one | {"attacks": both["attacks"][1:]}
+    assert [s.attack for s in choose_settings(summarize([only]))] == ["APGD"]
 
 
 def test_what_is_under_the_same_threat_is_alike():
     setting = Setting("PGD", ("visual",), "item", "l2", 0.05)
     assert setting.is_like(replace(setting, attack="Noise #2"))
-    for change in ({"scope": "matrix"}, {"norm": "linf"}, {"budget": 0.1}, {"modalities": ("textual",)}):
+    for change in ({"scope": "matrix"}, {"norm": "linf"}, {"budget": 0.1}, {"modalities": ("textual",)},
+                   {"terms": "graph=frozen"}):  # fmt: skip
         assert not setting.is_like(replace(setting, **change))
 
 
@@ -103,3 +109,4 @@ def test_numbers_of_targets():
     assert setting.numbered(1) == setting
     assert setting.numbered(2).attack == "PGD (steps=2) #2"
     assert setting.numbered(2).numbered(3).attack == "PGD (steps=2) #3"
+    assert [setting.numbered(n).number for n in (1, 2, 12)] == [1, 2, 12]

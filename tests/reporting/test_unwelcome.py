@@ -78,6 +78,14 @@ def test_one_attack_that_did_more_than_the_suite(entry):
     )
     assert kind not in told(entry("A", kept={PGD: 0.5, SUITE: 0.4}))
     assert kind not in told(entry("A", kept={("PGD", "textual", 0.05): 0.1, ("PGD", "visual", 0.2): 0.1, SUITE: 0.5}))
+    # Names tell of what varies within a class only.
+    wide = entry("A", kept={PGD: 0.4, SUITE: 0.5, ("Suite", "visual", 0.1): 0.4})
+    wide["attacks"][2]["goal"] = {"name": "Promote", "items": [1]}
+    assert kind in told(wide)
+    # A suite that knew less may do less.
+    blind = entry("A", kept={PGD: 0.4, SUITE: 0.5})
+    blind["attacks"][1]["knowledge"] = "scores"
+    assert kind not in told(blind)
     # The frozen graph and the rebuilt one are two threats.
     two = entry("A", kept={PGD: 0.4, SUITE: 0.5})
     two["attacks"][0]["graph"], two["attacks"][1]["graph"] = "rebuilt", "frozen"
