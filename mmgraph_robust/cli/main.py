@@ -162,7 +162,9 @@ def attack(
     model: ModelFile,
     data: Data,
     name: Annotated[str, typer.Option("--attack", help="Name of the attack: PGD, APGD, Suite, ...")] = "PGD",
-    modality: Annotated[list[str] | None, typer.Option(help="Attacked modality; repeatable (default: all).")] = None,
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Attacked modality; repeatable (default: all that the model reads).")
+    ] = None,
     budget: Annotated[float, typer.Option(help="Size of the change relative to the features.")] = 0.05,
     scope: Annotated[str, typer.Option(help="item or matrix.")] = "item",
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,

@@ -145,8 +145,9 @@ class Graph:
         return self.interactions.t().degree()
 
     def to(self, device: torch.device | str) -> Graph:
-        """The same graph on another device (itself where it is there already)."""
-        if torch.device(device) == self.device:
+        """The same graph on another device (itself where all of it is there already)."""
+        parts = (self.interactions, *self.item_graphs.values(), *self.latent_graphs.values())
+        if all(part.device == torch.device(device) for part in parts):
             return self
         item, latent = (
             {name: adj.to(device) for name, adj in graphs.items()} for graphs in (self.item_graphs, self.latent_graphs)

@@ -35,7 +35,8 @@ def random_split(
         raise ConfigError(f"'val' and 'test' expect shares >= 0 that sum to less than 1 (got {val} and {test})")
     if min_train < 0:
         raise ConfigError(f"'min_train' expects a number >= 0 (got {min_train})")
-    user = data[INTERACTS].edge_index[0]
+    device = data[INTERACTS].edge_index.device
+    user = data[INTERACTS].edge_index[0].cpu()
     shuffled = torch.randperm(user.numel(), generator=child_generator(seed, "split"))
     order = shuffled[user[shuffled].argsort(stable=True)]
     count = torch.bincount(user)
@@ -48,7 +49,7 @@ def random_split(
     in_test = rank < num_test[user]
     in_val = ~in_test & (rank < (num_test + num_val)[user])
     result = copy.copy(data)
-    result[INTERACTS].test_mask = in_test
-    result[INTERACTS].val_mask = in_val
-    result[INTERACTS].train_mask = ~in_test & ~in_val
+    result[INTERACTS].test_mask = in_test.to(device)
+    result[INTERACTS].val_mask = in_val.to(device)
+    result[INTERACTS].train_mask = (~in_test & ~in_val).to(device)
     return result

@@ -53,6 +53,8 @@ class Evaluator:
         self.pairs = interactions(data, split).cpu()
         if self.pairs.size(1) == 0:
             raise DataError(f"the {split} split is empty: nothing can be evaluated on it; make one with 'random_split'")
+        if torch.unique(self.pairs[0] * num_items + self.pairs[1]).numel() < self.pairs.size(1):
+            raise DataError(f"the {split} split holds pairs twice, which a list can hold once: 'validate' names them")
         self.relevant = Adjacency.from_edge_index(self.pairs, num_rows=num_users, num_cols=num_items)
         if split == "train":
             seen = self.pairs[:, :0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.defenses import Defense
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.experiment.component import Component
 from mmgraph_robust.models import Recommender
 
@@ -49,3 +51,16 @@ def finish(model: Recommender, defense: Component, data: HeteroData, seed: int) 
 def _around(model: Recommender, defense: Component, data: HeteroData, seed: int) -> Recommender:
     around: Recommender = defense.kind(model, data, **defense.arguments, seed=seed)
     return around
+
+
+def check_device(device: str) -> None:
+    """Makes sure that torch can compute there.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"'device' expects one that torch can use here (got '{device}': {first})") from error

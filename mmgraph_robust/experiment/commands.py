@@ -15,7 +15,7 @@ from mmgraph_robust.data import DataWarning, modalities, write_mmrec
 from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
-from mmgraph_robust.experiment.build import build, finish
+from mmgraph_robust.experiment.build import build, check_device, finish
 from mmgraph_robust.experiment.component import find_component
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import duration, total
@@ -85,10 +85,12 @@ def train_one(
         "training": sections["training"],
     }
     config = RunConfig(settings)
+    check_device(device)
+    training = config.training | config.models[0].training | config.defenses[0].training
     victim, plugged = build(config.models[0], config.defenses[0], data, seed)
     checkpoint = out.with_suffix(".checkpoint.pt")
     victim = victim.to(device)
-    fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **config.training)
+    fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **training)
     victim = finish(victim, config.defenses[0], data, seed)
     save_model(victim, out, data)
     checkpoint.unlink(missing_ok=True)
@@ -120,7 +122,7 @@ def attack_one(
         path: The saved model.
         source: See :func:`load_data`.
         name: Name of the attack.
-        chosen: The attacked modalities (default: all of the data).
+        chosen: The attacked modalities (default: all that the model reads).
         budget: Size of the change.
         scope: Whose norm it binds.
         seed: Seed of the attack.
@@ -133,7 +135,8 @@ def attack_one(
     if out is not None and out.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
     model, data = _open(path, source)
-    values: dict[str, Any] = {"modalities": list(chosen or modalities(data)), "budget": budget, "scope": scope}
+    names = list(chosen or model.modalities or modalities(data))
+    values: dict[str, Any] = {"modalities": names, "budget": budget, "scope": scope}
     values |= sections["threat"]
     goal, own = read_goal(values.pop("goal", {}), data, seed)
     checked = check_arguments(ThreatModel, {"items": own} | values, "threat", skip=("goal",))

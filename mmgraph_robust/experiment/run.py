@@ -20,6 +20,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError, MMGraphError
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.cell import RunFolder, Unit, units
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import Countdown, Estimate, duration
@@ -71,7 +72,7 @@ def run(
     if jobs < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'run' expects jobs and threads >= 1 (got {jobs} and {threads})")
     if cluster is None:
-        _check_device(device)
+        check_device(device)
     # Workers stand elsewhere.
     root, plan = RunFolder(Path(folder).resolve()), make_plan(config)
     shown = _begin(root.root, config, plan)
@@ -285,11 +286,3 @@ def _absolute(described: dict[str, Any], cluster: str | None) -> dict[str, Any]:
     described = copy.deepcopy(described)
     described["data"]["folder"] = str(Path(described["data"]["folder"]).resolve())
     return described
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"'device' expects one that torch can use here (got '{device}': {first})") from error

@@ -144,9 +144,13 @@ class Recommender(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws the initial parameters from :attr:`seed`: the same seed gives the same numbers."""
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        # Drawn on the CPU, so that they are the same numbers everywhere.
+        self.cpu()
         self._reset(child_generator(self.seed, "init"))
         for residual in self.residual.values():
             torch.nn.init.zeros_(residual)
+        self.to(device)
 
     def read(self, features: Features) -> Features:
         """The features of the model's modalities as it reads them: scaled, with their trainable part, where there is

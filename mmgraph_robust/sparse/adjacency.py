@@ -151,13 +151,14 @@ class Adjacency:
 
     def t(self) -> Adjacency:
         """The transpose; it shares this matrix's arrays, and its own transpose is this matrix."""
-        if self._transpose is not None and self._version == _version(self.value):
-            return self._transpose
+        known = self._transpose
+        if known is not None and self._version == _version(self.value) and not (_learned(self) and not _learned(known)):
+            return known
         twin = Adjacency(self.structure.t(), None if self.value is None else self.value[self.permutation])
         twin._transpose, twin._version = self, _version(twin.value)
         self._version = _version(self.value)
         # Learned values reordered where gradients are off must not be met again where they are on.
-        if self.value is None or not self.value.requires_grad:
+        if not _learned(self):
             self._transpose = twin
         return twin
 
@@ -298,6 +299,10 @@ def _triplets(matrix: Any) -> tuple[int, int, Tensor, Tensor, Tensor | None]:
 
 def _kind(value: Any) -> str:
     return f"a tensor of layout {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _learned(matrix: Adjacency) -> bool:
+    return matrix.value is not None and matrix.value.requires_grad
 
 
 def _version(value: Tensor | None) -> int | None:

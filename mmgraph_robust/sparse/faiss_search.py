@@ -30,6 +30,8 @@ def faiss_search(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if not WITH_FAISS:
         raise ConfigError("engine 'faiss' is not installed: pip install mmgraph_robust[faiss], or use engine 'torch'")
+    if k == 0:
+        return x.new_zeros(x.size(0), 0), torch.zeros(x.size(0), 0, dtype=torch.long, device=x.device)
     import faiss
 
     num_nodes = x.size(0)

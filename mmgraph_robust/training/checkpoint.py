@@ -49,7 +49,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of this library")
     if hashlib.sha256(payload).hexdigest().encode() != head[len(_MAGIC) :]:
         raise CheckpointError(f"{path} is damaged (its checksum differs): delete it and train again")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+    # Wherever it was written: whoever goes on may have no such device.
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return state
 
 
@@ -64,7 +65,7 @@ def save_model(model: Recommender, path: str | Path, data: HeteroData | None = N
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
         "class": type(model).__name__,
-        "config": json.dumps(_describe(model)),
+        "config": json.dumps(describe_model(model)),
         "trained_on": "" if data is None else _training_hash(data),
     }
     metadata["sha256"] = _checksum(weights, metadata)
@@ -81,17 +82,19 @@ def load_model(path: str | Path) -> Recommender:
     weights, metadata = _read(path)
     try:
         model = _build(metadata["class"], json.loads(metadata["config"]))
-    except ConfigError as error:
+        model.load_state_dict(weights)
+    # A class of another version takes other arguments, or has other weights.
+    except (ConfigError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
-    model.load_state_dict(weights)
     return model
 
 
-def _describe(model: Recommender) -> dict[str, Any]:
+def describe_model(model: Recommender) -> dict[str, Any]:
+    """The arguments that a model was built with, those of a model in it included, as plain JSON values."""
     if not isinstance(model, WrappedModel):
         return model.config
     own = {name: value for name, value in model.config.items() if name not in ("model", "data")}
-    return own | {"model": [type(model.model).__name__, _describe(model.model)]}
+    return own | {"model": [type(model.model).__name__, describe_model(model.model)]}
 
 
 def _build(name: str, config: dict[str, Any]) -> Recommender:

@@ -16,15 +16,15 @@ from tqdm.auto import tqdm
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.sampling import Batch, TripleLoader
+from mmgraph_robust.data.schema import ITEM, USER, interactions
 from mmgraph_robust.data.schema import features as features_of
-from mmgraph_robust.data.schema import interactions
 from mmgraph_robust.data.validate import validate
 from mmgraph_robust.defenses import Defense, Step
 from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.training.checkpoint import load_checkpoint, save_checkpoint
+from mmgraph_robust.training.checkpoint import describe_model, load_checkpoint, save_checkpoint
 from mmgraph_robust.training.guards import check_defended, check_gradients, check_loss
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors
@@ -110,7 +110,8 @@ def fit(
         eval_every: Validate every so many epochs.
         monitor: The validation metric that decides, such as ``"recall@20"``.
         checkpoint: A file to keep the state of training in. Where it exists, training goes on from it, to the same
-            numbers as without the interruption.
+            numbers as without the interruption. What came to the end of `max_epochs` goes on if there are more now; it
+            was validated at that end, which counts.
         checkpoint_every: Write it every so many epochs.
         progress: Whether to show a progress bar.
         graph: The graph of `data` compiled for the model, where it is at hand.
@@ -145,8 +146,11 @@ def fit(
     if checkpoint is not None:
         settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, eval_every, monitor]
         key = hash_json(
-            [*settings, type(model).__name__, model.config, defense.describe() if defense else None, data_hash(data)]
-        )
+            [
+                *settings, type(model).__name__, describe_model(model), defense.describe() if defense else None,
+                data_hash(data),
+            ]
+        )  # fmt: skip
         if Path(checkpoint).exists():
             best = _resume(Path(checkpoint), key, model, optimizer, history, defense)
             # Patience may be another than when the checkpoint was written.
@@ -217,8 +221,15 @@ def check_settings(
 
 
 def data_hash(data: HeteroData) -> str:
-    """SHA-256 over the interactions with their splits, the features, and the item graphs where `data` stores some."""
+    """SHA-256 over the interactions with their splits, the features, the item graphs where `data` stores some, and the
+    numbers of users and items where they are more than these show."""
     tensors = {f"split_{name}": interactions(data, name) for name in ("train", "val", "test")}
+    every = torch.cat(list(tensors.values()), dim=1)
+    shown = [int(ids.max()) + 1 if ids.numel() else 0 for ids in every]
+    shown[1] = max([shown[1], *(x.size(0) for x in features_of(data).values())])
+    sizes = [int(data[USER].num_nodes), int(data[ITEM].num_nodes)]
+    if sizes != shown:
+        tensors["sizes"] = torch.tensor(sizes)
     for name, graph in stored_item_graphs(data).items():
         tensors |= {f"similar_{name}": graph.edge_index(), f"similar_{name}_weight": graph.values()}
     return hash_tensors(**tensors, **features_of(data))

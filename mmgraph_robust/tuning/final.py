@@ -51,7 +51,7 @@ def final_test(
     Raises:
         ConfigError: If there is nothing to choose from, trials still run, or the test split has been read before.
     """
-    check_finished(study)
+    check_finished(config, study)
     chosen = choose(config, study)
     if not chosen:
         raise ConfigError("no trial can be chosen: none was finished, or none keeps enough of the clean quality")

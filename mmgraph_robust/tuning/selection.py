@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.tuning.config import StudyConfig, Values
-from mmgraph_robust.tuning.study import is_feasible, results
+from mmgraph_robust.tuning.study import is_feasible, results, spent
 from mmgraph_robust.tuning.toml import to_toml
 from mmgraph_robust.utils import write_text
 
@@ -105,13 +105,15 @@ def _comments(config: StudyConfig, study: optuna.Study, trial: FrozenTrial, rank
     return "\n".join(lines)
 
 
-def check_finished(study: optuna.Study) -> None:
+def check_finished(config: StudyConfig, study: optuna.Study) -> None:
     """Makes sure that nothing runs any more.
 
     Raises:
-        ConfigError: If trials are running or queued.
+        ConfigError: If trials are running, or queued while there is something left to run them with.
     """
-    states = (TrialState.RUNNING, TrialState.WAITING)
-    open_ = [t.number for t in study.get_trials(deepcopy=False, states=states)]
+    trials = study.get_trials(deepcopy=False)
+    # What was put back when a budget ran out stays in the queue for good.
+    states = (TrialState.RUNNING,) if spent(config, trials) else (TrialState.RUNNING, TrialState.WAITING)
+    open_ = [t.number for t in trials if t.state in states]
     if open_:
         raise ConfigError(f"trials {open_} of the study are running or queued: finish it before anything is chosen")

@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError, MMGraphError
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.tuning.config import StudyConfig
@@ -71,12 +72,14 @@ def tune(
         The study.
 
     Raises:
-        ConfigError: If the storage holds another study of that name, or was begun with other data.
+        ConfigError: If the storage holds another study of that name, or was begun with other data, or torch cannot
+            compute on `device`.
         CheckpointError: If the storage cannot be opened or fails.
         RuntimeError: If a worker died of a bug; with its traceback.
     """
     if workers < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'tune' expects workers and threads >= 1 (got {workers} and {threads})")
+    check_device(device)
     folder = Path(folder)
     storage = check_storage(storage or default_storage(folder, workers), workers)
     if workers == 1 and threads is not None:

@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 import torch
 
+from mmgraph_robust.errors import ConfigError
+
 
 def child_generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one purpose, named by `names`.
@@ -18,7 +20,12 @@ def child_generator(seed: int, *names: str | int, device: torch.device | str = "
         seed: The seed of the whole experiment, a non-negative integer.
         names: The purpose, e.g. ``("sampling", epoch)``.
         device: Where the generator lives.
+
+    Raises:
+        ConfigError: If the seed is negative.
     """
+    if int(seed) < 0:
+        raise ConfigError(f"'seed' expects a whole number >= 0 (got {seed})")
     keys = [n if isinstance(n, int) else zlib.crc32(n.encode()) for n in names]
     state = np.random.SeedSequence([int(seed), *keys]).generate_state(2, np.uint32)
     generator = torch.Generator(device=device)

@@ -40,6 +40,15 @@ def test_train_evaluate_attack(folder, tmp_path):
     clean = mr.read_mmrec(folder)
     change = (attacked["item"].x_visual - clean["item"].x_visual).norm(dim=1) / clean["item"].x_visual.norm(dim=1)
     assert 0 < float(change.max()) < 0.0501
+    own = call("train", folder, "--model", "VBPR", "--out", tmp_path / "own.safetensors", "-s", "model.embedding_dim=4",
+               "-s", "model.training.max_epochs=1", "-s", 'model.modalities=["textual"]')  # fmt: skip
+    assert own.exit_code == 0, own.output
+    # It is not shown the image, and is attacked in what it reads.
+    done = call("attack", tmp_path / "own.safetensors", folder, "-s", "attack.steps=2")
+    assert done.exit_code == 0, done.output
+    done = call("train", folder, "--model", "VBPR", "--out", tmp_path / "x.safetensors", "--device", "moon", *FAST)
+    assert done.exit_code == 2
+    assert "'device' expects one that torch can use here" in " ".join(done.output.split())
     done = call("attack", model, "synthetic", "--modality", "visual")
     assert done.exit_code == 2
     assert "give the data that it was trained on" in " ".join(done.output.split())

@@ -49,3 +49,10 @@ def test_bad_input(shop, trained):
         evaluate(trained, shop, metrics=["recal"])
     with pytest.raises(ConfigError, match="unknown split"):
         evaluate(trained, shop, split="tset")
+
+
+def test_a_pair_that_is_there_twice_is_no_second_hit(tiny):
+    edges, split = mr.data.interactions(tiny, "test")[:, :1].repeat(1, 2), torch.tensor([2.0, 2.0])
+    twice = mr.data.build(edges, split, {}, num_users=10, num_items=8)
+    with pytest.raises(DataError, match="the test split holds pairs twice"):
+        Evaluator(twice)

@@ -275,3 +275,12 @@ def test_what_inference_made_can_be_trained_on(make):
     x = torch.ones(made.num_cols, 2, requires_grad=True)
     spmm(made, x).sum().backward()
     assert torch.allclose(x.grad[:, 0], made.to_dense().sum(0))
+
+
+def test_values_that_are_learned_later_get_their_gradient_through_the_transpose():
+    value = torch.tensor([1.0, 2.0])
+    matrix = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), num_rows=2, num_cols=2, values=value)
+    assert matrix.t() is matrix.t()
+    matrix.value.requires_grad_()
+    spmm(matrix.t(), torch.eye(2)).sum().backward()
+    assert matrix.value.grad.tolist() == [1.0, 1.0]

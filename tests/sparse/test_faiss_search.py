@@ -32,3 +32,10 @@ def test_without_faiss_the_error_names_it(monkeypatch):
     monkeypatch.setattr(faiss_search, "WITH_FAISS", False)
     with pytest.raises(ConfigError, match="pip install"):
         knn_search(torch.randn(5, 2), 2, engine="faiss")
+
+
+@pytest.mark.skipif(not WITH_FAISS, reason="needs faiss")
+def test_a_row_alone_is_its_own_neighbour():
+    x = torch.randn(5, 3)
+    for ours, theirs in zip(knn_search(x, 1), knn_search(x, 1, engine="faiss"), strict=True):
+        assert torch.allclose(ours.float(), theirs.float())

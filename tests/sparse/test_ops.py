@@ -152,3 +152,15 @@ def test_long_rows_of_halves_are_added_up_in_float32(dtype):
     assert float(edge_softmax(adj, torch.zeros(size, dtype=dtype)).float().sum()) == pytest.approx(1, rel=1e-2)
     mean = adj.with_value(torch.ones(size, dtype=dtype)).normalize("row").values()
     assert float(mean.sum()) == pytest.approx(1, rel=1e-2)
+
+
+@pytest.mark.parametrize("engine", ["torch", "gather"])
+def test_values_may_lie_in_memory_as_they_like(adj, engine):
+    x = torch.randn(5, 3, dtype=torch.double)
+    value = torch.tensor([2.0], dtype=torch.double).expand(6)
+    assert torch.allclose(spmm(adj, x, value, engine=engine), 2 * spmm(adj, x, engine=engine))
+    left, right = doubles(4, 3), doubles(5, 3)
+    sddmm(adj, left, right, engine=engine).sum().backward()
+    dense = adj.to_dense().double()
+    assert torch.allclose(left.grad, dense @ right)
+    assert torch.allclose(right.grad, dense.t() @ left)

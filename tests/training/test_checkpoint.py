@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from mmgraph_robust.data import with_features
 from mmgraph_robust.errors import CheckpointError
-from mmgraph_robust.models import VBPR
+from mmgraph_robust.models import GRCN, VBPR
 from mmgraph_robust.training import load_checkpoint, load_model, save_checkpoint, save_model, trained_on
 
 
@@ -82,4 +82,17 @@ def test_changed_arguments_are_damage(tmp_path, tiny):
     assert content.count(b'\\"reg\\": 1.0') == 1
     path.write_bytes(content.replace(b'\\"reg\\": 1.0', b'\\"reg\\": 2.0'))
     with pytest.raises(CheckpointError, match="damaged"):
+        load_model(path)
+
+
+def test_a_class_that_has_changed_since_is_told(tmp_path, tiny, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    save_model(VBPR.from_data(tiny), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(VBPR, "__init__", lambda self, num_users, num_items, feature_dims, *, width=8, seed=0: None)
+        with pytest.raises(CheckpointError, match="cannot be built here"):
+            load_model(path)
+    other = GRCN.from_data(tiny)
+    monkeypatch.setattr("mmgraph_robust.training.checkpoint._build", lambda *_: other)
+    with pytest.raises(CheckpointError, match="cannot be built here"):
         load_model(path)

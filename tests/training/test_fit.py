@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.defenses import AdversarialTraining, ModalityBalancing
+from mmgraph_robust.defenses import AdversarialTraining, ModalityBalancing, TrustedItemGraph
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from mmgraph_robust.models import (
     BM3,
@@ -22,6 +22,7 @@ from mmgraph_robust.models import (
     LightGCN,
     SLMRec,
 )
+from mmgraph_robust.training import data_hash
 
 FAST = {"batch_size": 256, "learning_rate": 0.01, "progress": False}
 
@@ -247,3 +248,32 @@ def test_a_compiled_graph_changes_nothing(tiny):
 def test_a_defense_that_is_none_is_refused(shop, defense):
     with pytest.raises(ConfigError, match="'defense' expects an object"):
         mr.fit(mr.models.VBPR.from_data(shop, embedding_dim=4), shop, defense, max_epochs=1, progress=False)
+
+
+def test_a_checkpoint_of_another_model_in_the_wrapper_is_refused(tiny, tmp_path):
+    def train(**arguments):
+        model = TrustedItemGraph(FREEDOM.from_data(tiny, embedding_dim=4, knn_k=3, **arguments), tiny)
+        mr.fit(model, tiny, max_epochs=1, checkpoint=tmp_path / "c.pt", **FAST)
+
+    train(dropout=0.1)
+    train(dropout=0.1)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(dropout=0.5)
+
+
+def test_users_and_items_that_nothing_shows_are_other_data(tiny):
+    def with_more(kind):
+        more = copy.copy(tiny)
+        more[kind].num_nodes = int(tiny[kind].num_nodes) + 3
+        return more
+
+    plain = mr.data.build(*_edges_and_splits(tiny), {}, num_users=10, num_items=8)
+    hashes = {data_hash(tiny), data_hash(with_more("user")), data_hash(plain)}
+    hashes.add(data_hash(mr.data.build(*_edges_and_splits(tiny), {}, num_users=10, num_items=9)))
+    assert len(hashes) == 4
+
+
+def _edges_and_splits(data):
+    parts = [mr.data.interactions(data, split) for split in ("train", "val", "test")]
+    split = torch.cat([torch.full((part.size(1),), float(k)) for k, part in enumerate(parts)])
+    return torch.cat(parts, dim=1), split

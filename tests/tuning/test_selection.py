@@ -77,8 +77,20 @@ def test_the_values_of_a_trial(begin):
 
 
 def test_nothing_is_chosen_while_trials_run(begin):
-    _, study = begin()
+    config, study = begin()
     with pytest.raises(ConfigError, match=r"trials \[0\] of the study are running or queued"):
-        check_finished(study)
+        check_finished(config, study)
     study.tell(study.ask(), 0.5)
-    check_finished(study)
+    check_finished(config, study)
+
+
+def test_what_was_put_back_when_the_budget_ran_out_is_not_waited_for(begin):
+    config, study = begin(study={"epochs": 10})
+    study.enqueue_trial({"training.learning_rate": 1e-3})
+    with pytest.raises(ConfigError, match="queued"):
+        check_finished(config, study)
+    trial = study.ask()
+    trial.set_user_attr("epochs", 12)
+    study.tell(trial, 0.5)
+    study.enqueue_trial({"training.learning_rate": 2e-3})
+    check_finished(config, study)

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.utils import child_generator, hash_json, hash_tensors
 
 
@@ -22,3 +24,8 @@ def test_hashes_see_values_names_and_shapes():
         == 5
     )
     assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1}) != hash_json({"a": 1, "b": 3})
+
+
+def test_a_negative_seed_is_told():
+    with pytest.raises(ConfigError, match=r"'seed' expects a whole number >= 0 \(got -1\)"):
+        child_generator(-1)

@@ -36,7 +36,8 @@ class TorchCSREngine(Engine):
         """CSR times dense."""
         if adj.num_edges == 0 or x.numel() == 0:
             return x.new_zeros(adj.num_rows, x.size(1))
-        matrix = torch.sparse_csr_tensor(adj.rowptr, adj.col, value, adj.shape, check_invariants=False)
+        # Neither library asks how values lie in memory, and the gradient of a sum has one place for all.
+        matrix = torch.sparse_csr_tensor(adj.rowptr, adj.col, value.contiguous(), adj.shape, check_invariants=False)
         # Autocast would hand the product to a kernel that there is none of.
         with torch.autocast(x.device.type, enabled=False):
             result: Tensor = matrix @ x.contiguous()
