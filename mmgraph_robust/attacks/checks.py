@@ -128,10 +128,14 @@ class Snapshot:
         self.state = self._take(model, data)
 
     def side_effects(self, model: Recommender, data: HeteroData) -> str | None:
-        """What has changed since."""
-        now = self._take(model, data)
-        changed = [name for name, value in self.state.items() if now[name] != value]
+        """What has changed since an attack."""
+        changed = self.changed(model, data)
         return f"the attack changed {', '.join(changed)}" if changed else None
+
+    def changed(self, model: Recommender, data: HeteroData) -> list[str]:
+        """What has changed since, by name."""
+        now = self._take(model, data)
+        return [name for name, value in self.state.items() if now[name] != value]
 
     @staticmethod
     def _take(model: Recommender, data: HeteroData) -> dict[str, object]:

@@ -203,3 +203,9 @@ def test_a_study_whose_data_cannot_be_read_leaves_nothing_behind(tmp_path):
         tune(StudyConfig(missing), tmp_path)
     study = tune(StudyConfig(TOY | {"study": TOY["study"] | {"trials": 1}}), tmp_path)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE]
+
+
+def test_a_device_that_is_not_there_is_told_before_the_study_begins(tmp_path):
+    with pytest.raises(ConfigError, match="'device' expects one that torch can use here"):
+        tune(StudyConfig(TOY), tmp_path, device="moon")
+    assert not list(tmp_path.iterdir())
