@@ -23,7 +23,8 @@ format: $(VENV)/.test
 
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 10) else 'Python 3.10 or newer is needed, found ' + sys.version.split()[0] + '; try: make $(MAKECMDGOALS) PYTHON=python3.11')"
-	$(PYTHON) -m venv $(VENV)
+	@# Half of one would pass for a whole one in the next call.
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/.package: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a minute or two, once)"

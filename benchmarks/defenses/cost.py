@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from benchmarks import options
 from benchmarks.defenses.search import RESULTS, build_defense, candidates, pick, read_data, spaces
 from mmgraph_robust import fit, models
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.utils import read_json, write_json
 
@@ -33,12 +34,12 @@ def main(
     with options.measuring(threads):
         data = read_data(name, folder)
         for model in tqdm(options.listed(only) or list(spaces()["models"])):
-            result["models"][model] = {
-                "dataset": name,
-                "threads": torch.get_num_threads(),
-                "seconds": cost(data, model, options.listed(defenses, ";")),
-                "provenance": provenance(data, "cpu"),
-            }
+            about = {"dataset": name, "threads": torch.get_num_threads()}
+            known = result["models"].get(model, about)
+            if any(known[key] != value for key, value in about.items()):
+                raise ConfigError(f"{out} holds {model} as measured otherwise than {about}: name another file by --out")
+            seconds = known.get("seconds", {}) | cost(data, model, options.listed(defenses, ";"))
+            result["models"][model] = about | {"seconds": seconds, "provenance": provenance(data, "cpu")}
             write_json(out, result)
 
 

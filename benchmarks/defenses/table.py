@@ -42,7 +42,7 @@ def table(results: Sequence[Result]) -> str:
     """One row per defense, the most robust first."""
     names = max((everything(r["runs"][0]) for r in results), key=len)
     budgets = spaces()["test"]["budgets"]
-    head = ["defense", "seeds", "clean"]
+    head = ["defense", "candidates", "seeds", "clean"]
     head += [f"PGD, {m}, {100 * b:g} %" for b in budgets[:1] for m in names]
     head += [f"suite, all, {100 * b:g} %" for b in budgets] + [f"{m} carries" for m in names]
     head += ["decline", "chosen"]
@@ -55,7 +55,7 @@ def table(results: Sequence[Result]) -> str:
     undefended = next((r for r in results if r["defense"] == "none"), None)
     for result in sorted(results, key=order):
         read = [m for m in names if m in everything(result["runs"][0])]
-        row = [result["defense"], str(len(result["runs"])), _cell(result, clean)]
+        row = [result["defense"], str(len(result["candidates"])), str(len(result["runs"])), _cell(result, clean)]
         row += [_cell(result, lambda run, m=m: left(run, "PGD", [m], budgets[0])) for m in names]  # type: ignore[misc]
         row += [
             _cell(result, lambda run, b=b: left(run, "suite", everything(run), b))  # type: ignore[misc]
@@ -106,7 +106,8 @@ def page(folder: Path) -> str:
     parts = [
         "# What defenses are worth",
         f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates "
-        "(controls one), trained with seed 0 and judged on the validation split, clean and under PGD on all modalities "
+        "(controls one, or as many as the row says), trained with seed 0 and "
+        "judged on the validation split, clean and under PGD on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least; only then was the test split read. PGD: 20 steps on a smooth NDCG; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '

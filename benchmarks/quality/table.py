@@ -45,7 +45,7 @@ def page(folder: Path) -> str:
         f"each rate went on to the end ({training}), the better of the two got two more seeds, and only then the test "
         f"split was read, once. Limit: a seed was still rising when the epochs ended{fewer}. Seconds are wall time of "
         "one thread on a machine that was doing other work. "
-        "Made by `python -m benchmarks.quality DATA` and `python -m benchmarks.quality.table`.",
+        "Made by `python -m benchmarks.quality DATA --threads 1` and `python -m benchmarks.quality.table`.",
     ]
     for name in spaces()["data"]:
         results = [read_json(path) for path in sorted((folder / name).glob("*.json"))]

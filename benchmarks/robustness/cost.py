@@ -21,6 +21,7 @@ from benchmarks.robustness.table import RESULTS
 from mmgraph_robust import models
 from mmgraph_robust.attacks import PGD, ThreatModel, suite
 from mmgraph_robust.data import TripleLoader
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.utils import read_json, write_json
@@ -41,8 +42,11 @@ def main(
     """Measures every backbone at its initial parameters, in the setting that the search chose."""
     result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
     with options.measuring(threads):
-        data, used = read_data(name, folder), torch.get_num_threads()
-        result |= {"dataset": name, "threads": used, "repeats": repeats, "provenance": provenance(data, "cpu")}
+        data = read_data(name, folder)
+        about = {"dataset": name, "threads": torch.get_num_threads(), "repeats": repeats}
+        if result.get("models") and any(result[key] != value for key, value in about.items()):
+            raise ConfigError(f"{out} holds what was measured otherwise than {about}: name another file by --out")
+        result |= about | {"provenance": provenance(data, "cpu")}
         for model in tqdm(options.listed(only) or list(spaces()["models"])):
             kind: type[Recommender] = getattr(models, model)
             if kind.feature_path == "none":

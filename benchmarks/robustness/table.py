@@ -203,7 +203,8 @@ def page(folder: Path) -> str:
         "that any part did to each; *by one step*: the share of the suite's loss that the single step finds. Made by "
         "`mmgraph bench full` with `--set seeds=[0]` and `--set 'defenses=[{name=\"none\"}]'`, and "
         "`python -m benchmarks.robustness.table runs/full`. An empty cell was not run: on tiktok, where searches for "
-        "neighbours take longest, the suite attacked MGCN at 5 % only, and DRAGON, LATTICE and LGMRec are missing.",
+        "neighbours take longest, the suite attacked MGCN's whole ranking at 5 % only, and DRAGON, LATTICE and LGMRec "
+        "are missing.",
     ]
     for own in sorted(path for path in folder.iterdir() if path.is_dir()):
         entries = sorted(read_entries(own), key=lambda e: -e["clean"]["metrics"][METRIC])
@@ -240,9 +241,9 @@ def page(folder: Path) -> str:
 def cost_table(cost: dict[str, Any]) -> str:
     """Seconds of an attack's step beside those of a training step, and of the whole suite."""
     lines = [
-        f"On {cost['dataset']}, {cost['threads']} threads, medians of {cost['repeats']}. A training step is forward, "
-        "loss and backward, 2,048 triples, without the optimiser; an attack's step is what each of 40 steps more adds "
-        "to PGD, all known positives ranked from time to time included.",
+        f"On {cost['dataset']}, {cost['threads']} threads, medians of {cost['repeats']}; the suite once. A "
+        "training step is forward, loss and backward, 2,048 triples, without the optimiser; an attack's step is what "
+        "each of 40 steps more adds to PGD, all known positives ranked from time to time included.",
         "",
         "| backbone | training step, ms | attack's step, frozen, ms | ratio | rebuilt, ms | ratio | suite, s |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -281,7 +282,7 @@ def _with_change(clean: float, value: float | None) -> str:
 
 
 def keep(run: Path, folder: Path = RESULTS) -> list[Path]:
-    """Writes what a run folder holds into the results: a file for each training, with all attacks on its model.
+    """Writes what a run folder holds of undefended models, seed 0, into the results: a file for each, with all attacks.
 
     Args:
         run: The run folder.
@@ -289,6 +290,9 @@ def keep(run: Path, folder: Path = RESULTS) -> list[Path]:
     """
     written = []
     for entry in read_source(run):
+        # The page has a row for each backbone.
+        if entry["defense"] != "none" or entry["seed"] != 0:
+            continue
         path = folder / entry["dataset"] / f"{entry['model']}-{entry['defense']}-seed{entry['seed']}.json"
         write_json(path, without_users(entry))
         written.append(path)

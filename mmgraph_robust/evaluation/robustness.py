@@ -23,6 +23,7 @@ from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.utils import hash_json, pack
 
 _LOG = logging.getLogger(__name__)
+_PROBED = 0.05
 
 
 class RobustnessEvaluator:
@@ -143,10 +144,10 @@ class RobustnessEvaluator:
         return measured | ({"per_user": {n: pack(values[n]) for n in self._per_user}} if self._per_user else {})
 
     def _flags(self, attack: Attack, threat: ThreatModel, setting: str) -> dict[str, str]:
-        # Gradients are checked by steps of the budget's size: none says nothing of others.
-        setting = f"{setting} {threat.budget > 0}"
         if setting not in self._probed:
-            self._probed[setting] = probe(self.model, self.data, threat, self.seed)
+            # At one budget, so that no flag depends on which attack came first.
+            probed = replace(threat, budget=_PROBED, relative=True)
+            self._probed[setting] = probe(self.model, self.data, probed, self.seed)
         kind = hash_json([attack.describe(), threat.scope, threat.norm, threat.knowledge, threat.queries])
         if kind not in self._planted:
             self._planted[kind] = misses_planted_weakness(attack, threat)

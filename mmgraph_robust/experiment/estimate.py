@@ -27,10 +27,10 @@ class Estimate:
         self._sizes = sizes
         self._seconds: dict[tuple[str | None, str | None, str], list[float]] = {}
         for entry in entries:
-            if entry["training"]["history"]:
+            if entry["training"]["history"] and entry["training"].get("seconds") is not None:
                 self._add(entry, f"training {entry['defense']}", entry["training"]["seconds"])
             for attack in entry["attacks"]:
-                if "seconds" in attack:
+                if attack.get("seconds") is not None:
                     self._add(entry, attack["attack"], attack["seconds"])
 
     def __call__(self, unit: Unit, cell: Cell) -> float | None:
@@ -54,7 +54,7 @@ class Estimate:
         # What cannot be attacked takes no time, and says nothing of the others.
         if entry["feature_path"] != "none":
             self._seconds.setdefault((dataset, None, kind), []).append(seconds)
-        if "size" in entry:
+        if (entry.get("size") or {}).get("train_interactions"):
             self._seconds.setdefault((None, model, kind), []).append(seconds / entry["size"]["train_interactions"])
 
 

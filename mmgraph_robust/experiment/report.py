@@ -28,7 +28,7 @@ from mmgraph_robust.reporting import (
     write_tests,
 )
 from mmgraph_robust.reporting.entries import identity_of
-from mmgraph_robust.utils import read_json, write_json, write_text
+from mmgraph_robust.utils import hash_json, read_json, write_json, write_text
 
 _TESTS = "tests.json"
 
@@ -125,7 +125,11 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     plan = ReportPlan.read(folder)
     whole = read_entries(folder / "entries", None if plan.keys is None else set(plan.keys))
     for entry in whole:
-        write_json(target / "entries" / f"{'-'.join(map(str, identity_of(entry)))}.json", without_users(entry))
+        path = target / "entries" / f"{'-'.join(map(str, identity_of(entry)))}.json"
+        if path.exists() and identity_of(read_json(path)) != identity_of(entry):
+            # Hyphens in labels: another training has that name.
+            path = path.with_name(f"{path.stem}-{hash_json(list(identity_of(entry)))[:8]}.json")
+        write_json(path, without_users(entry))
     kept = replace(plan, keys=None)
     kept.write(target)
     known = {identity_of(entry): entry for entry in whole}
@@ -158,4 +162,6 @@ def read_published(entries: Sequence[dict[str, Any]], plan: ReportPlan) -> Table
         entries: The result entries.
         plan: The plan.
     """
-    return None if plan.published is None else published_table(entries, plan.published)
+    # A folder may keep other data sets beside, and the numbers are for one.
+    own = [entry for entry in entries if entry["dataset"] == plan.name]
+    return None if plan.published is None else published_table(own, plan.published)

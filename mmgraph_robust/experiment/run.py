@@ -194,7 +194,11 @@ def _do(task: _Task, progress: bool) -> _Outcome:
     with warnings.catch_warnings():
         # Said once, when the run was planned.
         warnings.simplefilter("ignore", DataWarning)
-        config, data, planned = _load(task.call, task.config, task.data_hash)
+        try:
+            config, data, planned = _load(task.call, task.config, task.data_hash)
+        except MMGraphError as error:
+            # Of one data set: the others may do.
+            return _Outcome(task.unit, task.unit, failed=(f"{task.unit}: {type(error).__name__}: {error}",))
         if task.unit not in planned:
             raise ConfigError(
                 f"'{task.unit}' is not known here: this worker has another version of the library, or of a package "

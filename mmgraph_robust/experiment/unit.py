@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from mmgraph_robust.reporting import check_entry
 from mmgraph_robust.reporting.entries import SCHEMA
 from mmgraph_robust.training import fit, load_model, save_model
 from mmgraph_robust.utils import hash_tensors, peak_memory, read_json, reset_peak_memory, write_json
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,13 @@ class UnitRunner:
                 f"the model was trained anew and is another than the one that {folder.entry(unit.training)} tells of "
                 "(by another machine or version?): delete that file and the attacks beside it, or take another folder"
             )
+        for cell in unit.attacks:
+            path = folder.entry(cell)
+            if cell not in missing and read_json(path)["training"]["weights"] != training["weights"]:
+                raise CheckpointError(
+                    f"{path} tells of an attack on another model than the one that is here now: delete it, or take "
+                    "another folder"
+                )
         yield from self._attacks([cell for cell in unit.attacks if cell in missing], evaluator, base)
         shutil.rmtree(folder.suite(unit), ignore_errors=True)
 
@@ -198,6 +209,13 @@ class UnitRunner:
             except MMGraphError as error:
                 # The other attacks may do.
                 yield cell, error
+                continue
+            except Exception as error:
+                # Of torch, for want of memory, or of a package's own class.
+                _LOG.debug("%s", traceback.format_exc())
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                told = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+                yield cell, MMGraphError(told)
                 continue
             entry = base | {
                 "key": cell.key,

@@ -23,7 +23,7 @@ from mmgraph_robust.reporting.changes import Change, Measured, differences, show
 from mmgraph_robust.reporting.comparisons import comparison_table
 from mmgraph_robust.reporting.entries import Entry, identity_of
 from mmgraph_robust.reporting.pairing import Comparison, judged, pair_up, parts_of, setting_order
-from mmgraph_robust.reporting.settings import Setting, fingerprint
+from mmgraph_robust.reporting.settings import Setting, attacks_of, fingerprint
 from mmgraph_robust.reporting.sources import read_source
 from mmgraph_robust.reporting.summary import by_line, defense_order
 from mmgraph_robust.utils import hash_json
@@ -216,11 +216,13 @@ def compare_entries(
     order = {i: (*i[:2], *defense_order(e), i[3]) for side in sides for i, e in side.items()}
     shared = sorted(sides[0].keys() & sides[1].keys(), key=order.__getitem__)
     alone = [[_name(i) for i in sorted(side.keys() - set(shared), key=order.__getitem__)] for side in sides]
+    # One name for each attack in all seeds of a side.
+    among = [attacks_of(entries) for entries in (first, second)]
     changes: dict[str, tuple[Change, list[str]]] = {}
     lines: dict[tuple[str, str, str], list[dict[Setting | None, dict[int, Entry]]]] = {}
     for identity in shared:
         entries = [side[identity] for side in sides]
-        measured = [_measured(entry, metric) for entry in entries]
+        measured = [_measured(entry, metric, own) for entry, own in zip(entries, among, strict=True)]
         measured[1] = _renamed(measured[1], measured[0])
         for key, before, after in differences(entries, measured):
             change = Change(key, before, after, ())
@@ -262,8 +264,8 @@ def _other_data(first: Mapping[Identity, Entry], second: Mapping[Identity, Entry
     return {name: (hashes[0][name], hashes[1][name]) for name in both if hashes[0][name] != hashes[1][name]}
 
 
-def _measured(entry: Entry, metric: str) -> Measured:
-    return {setting: by_seed[entry["seed"]] for setting, by_seed in parts_of([entry], metric).items()}
+def _measured(entry: Entry, metric: str, among: Sequence[dict[str, Any]]) -> Measured:
+    return {setting: by_seed[entry["seed"]] for setting, by_seed in parts_of([entry], metric, among).items()}
 
 
 def _renamed(theirs: Measured, ours: Measured) -> Measured:

@@ -24,11 +24,12 @@ def goal_table(entries: Sequence[Entry]) -> Table:
     for entry in sorted(entries, key=lambda e: (e["dataset"], e["model"], defense_order(e))):
         for setting, attack in labelled_attacks(entry["attacks"], among):
             goal = attack.get("goal") or {}
-            if goal.get("name") not in _GOALS:
+            # Foreign entries may tell less.
+            if goal.get("name") not in _GOALS or not attack.get("measure") or "items" not in goal:
                 continue
             (measure, values), *_ = attack["measure"].items()
             aim = f"{_GOALS[goal['name']]} {len(goal['items'])} items"
-            who = "all users" if goal["users"] is None else f"{len(goal['users'])} users"
+            who = "all users" if goal.get("users") is None else f"{len(goal['users'])} users"
             line = (entry["dataset"], entry["model"], entry["defense"], setting.label, aim, who, metric_label(measure))
             found.setdefault(line, []).append((values["clean"], values["attacked"]))
     names = ("Data set", "Model", "Defense", "Attack", "Goal", "Users", "Measure")

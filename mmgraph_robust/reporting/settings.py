@@ -136,7 +136,7 @@ def labelled_attacks(
         budget = float(attack["budget"])
         setting = Setting(name, modalities, attack["scope"], attack["norm"], budget, relative, terms, knowledge)
         # Other targets, as many of them: the first, the second, ... of each seed belong together.
-        targets = {key: attack.get(key) for key in ("items", "goal")}
+        targets = {key: arguments_of(attack).get(key) for key in ("items", "goal", "weights")}
         same = called.setdefault(setting, [])
         if targets not in same:
             same.append(targets)
@@ -168,8 +168,8 @@ def arguments_of(attack: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named_arguments(attack: Mapping[str, Any]) -> dict[str, Any]:
-    """What of that may be in a name; the kind of budget stands beside its size."""
-    arguments = {key: value for key, value in arguments_of(attack).items() if key != "relative"}
+    """What of that may be in a name: the kind of budget stands beside its size, each seed has its own surrogates."""
+    arguments = {key: value for key, value in arguments_of(attack).items() if key not in ("relative", "weights")}
     return arguments | {key: _in_short(arguments[key]) for key in ("items", "goal")}
 
 

@@ -51,6 +51,8 @@ class Doubtful(Protocol):
     """What may carry flags."""
 
     @property
+    def dataset(self) -> str: ...
+    @property
     def model(self) -> str: ...
     @property
     def defense(self) -> str: ...
@@ -66,17 +68,22 @@ def doubt_notes(rows: Sequence[Doubtful]) -> list[str]:
     Args:
         rows: Summarised results, or comparisons of them.
     """
-    found: dict[tuple[str, str, str], tuple[str, list[str]]] = {}
+    found: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    several = len({row.dataset for row in rows}) > 1
     for row in rows:
         if row.setting is None:
             continue
         for name, text in row.doubts.items():
-            found.setdefault((row.model, row.defense, name), (text, []))[1].append(row.setting.label)
+            found.setdefault((_who(row, several), name), (text, []))[1].append(row.setting.label)
     return [
-        f"{DOUBTFUL} not to be trusted as it stands: {model} with defense {defense} under {'; '.join(labels)}: {name}, "
-        f"{text}."
-        for (model, defense, name), (text, labels) in found.items()
+        f"{DOUBTFUL} not to be trusted as it stands: {who} under {'; '.join(labels)}: {name}, {text}."
+        for (who, name), (text, labels) in found.items()
     ]
+
+
+def _who(row: Doubtful, several: bool) -> str:
+    """A line in words, with its data set where there are several."""
+    return f"{row.model} with defense {row.defense}" + (f" on {row.dataset}" if several else "")
 
 
 def _model(name: str, feature_path: str) -> str:
@@ -187,7 +194,7 @@ def board(
                 continue
             line += [value(row, metric), change(row, metric)]
             if row is not None and row.seeds < clean.seeds:
-                where = f"{clean.model} with defense {clean.defense}"
+                where = _who(clean, len(datasets) > 1)
                 partial.append(f"{setting.label} ran on {row.seeds} of {clean.seeds} seeds of {where}.")
         cells.append(line)
     shown = [row for _, attacked in _lines(rows) for setting, row in attacked.items() if setting in settings]
@@ -232,6 +239,7 @@ def _stronger_elsewhere(rows: Sequence[Row], settings: Sequence[Setting], metric
     # One attack heads a column, yet a defense may merely hide its gradient from that very attack. Only what is of the
     # same threat is a rival: a budget of the whole matrix is often harsher than the same one per item.
     notes = []
+    several = len({row.dataset for row in rows}) > 1
     for clean, attacked in _lines(rows):
         for shown in settings if clean.feature_path != "none" else ():
             reference = attacked[shown].decline.get(metric) if shown in attacked else None
@@ -245,7 +253,7 @@ def _stronger_elsewhere(rows: Sequence[Row], settings: Sequence[Setting], metric
             worst, rival = min(rivals, key=lambda pair: (pair[0], pair[1].order))
             if worst is not None and worst < reference - 0.1:
                 notes.append(
-                    f"{clean.model} with defense {clean.defense} loses more under {rival.label} "
+                    f"{_who(clean, several)} loses more under {rival.label} "
                     f"({format_change(worst)}) than under the attack shown ({format_change(reference)})."
                 )
     return notes

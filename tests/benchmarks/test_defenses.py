@@ -239,7 +239,7 @@ def entry(defense, clean, left, seeds=1, flags=None):
         return {"seed": seed, "epochs": 10, "seconds": 5.0, "test": test}
 
     return {
-        "dataset": "shop", "model": "VBPR", "defense": defense, "chosen": {"budget": 0.1},
+        "dataset": "shop", "model": "VBPR", "defense": defense, "chosen": {"budget": 0.1}, "candidates": [{}] * 3,
         "runs": [run(seed) for seed in range(seeds)],
     }  # fmt: skip
 
@@ -250,6 +250,7 @@ def test_the_table_tells_declines_beside_the_undefended_one(small):
     assert "\N{MINUS SIGN}10 % (0.20)" in rows[2]
     assert "0.2010 ± 0.0010" in rows[3]
     assert "0.0300" in rows[2]
+    assert rows[2].startswith("| Armour | 3 | 1 | ")
     assert "(0.20) | budget 0.1" in rows[2]
 
 

@@ -337,6 +337,41 @@ def test_an_attack_that_fails_costs_no_other(tmp_path):
     assert [attack["attack"] for attack in entry["attacks"]] == ["Noise"]
 
 
+def test_an_attack_that_breaks_costs_no_other(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("of another package")
+
+    monkeypatch.setattr(mr.attacks.SingleStep, "run", broken)
+    attacks = [{"name": "PGD", "modalities": ["all"]}, {"name": "Noise", "modalities": ["all"]}]
+    with pytest.raises(MMGraphError, match=r"1 of 3 cells failed.*ValueError: of another package \(test_run.py:"):
+        run(RunConfig(SMALL | {"attacks": attacks}), tmp_path, progress=False)
+    (entry,) = report(tmp_path)
+    assert [attack["attack"] for attack in entry["attacks"]] == ["Noise"]
+
+
+def test_an_attack_on_another_model_is_not_joined(tmp_path):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    training, first, *others = sorted((tmp_path / "entries").glob("*.json"), key=lambda p: len(p.name))
+    entry = json.loads(first.read_text())
+    first.write_text(json.dumps(entry | {"training": entry["training"] | {"weights": "of another"}}))
+    others[0].unlink()
+    with pytest.raises(MMGraphError, match="tells of an attack on another model than the one that is here now"):
+        run(RunConfig(SMALL), tmp_path, progress=False)
+    assert training.exists()
+
+
+def test_what_is_kept_overwrites_no_other_training(tmp_path):
+    def made(model, defense):
+        models = [{"name": "VBPR", "embedding_dim": 4, "label": model}]
+        defenses = [{"name": "FeatureNoise", "label": defense}]
+        config = RunConfig(SMALL | {"models": models, "defenses": defenses, "attacks": []})
+        run(config, tmp_path / model, progress=False)
+        return keep(tmp_path / model, tmp_path / "kept")
+
+    assert len(made("A-B", "C")) == 1
+    assert {(e["model"], e["defense"]) for e in made("A", "B-C")} == {("A-B", "C"), ("A", "B-C")}
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [

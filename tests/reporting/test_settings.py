@@ -110,3 +110,14 @@ def test_numbers_of_targets():
     assert setting.numbered(2).attack == "PGD (steps=2) #2"
     assert setting.numbered(2).numbered(3).attack == "PGD (steps=2) #3"
     assert [setting.numbered(n).number for n in (1, 2, 12)] == [1, 2, 12]
+
+
+def test_surrogates_differ_between_seeds_and_are_no_part_of_the_name():
+    def transfer(weights):
+        arguments = {"name": "Transfer", "surrogate": "VBPR", "weights": weights}
+        return promote(attack="Transfer") | {"goal": None, "arguments": arguments}
+
+    seeds = [[transfer("a1"), transfer("b1")], [transfer("a2"), transfer("b2")]]
+    among = [attack for attacks in seeds for attack in attacks]
+    for attacks in seeds:
+        assert [s.attack for s, _ in labelled_attacks(attacks, among)] == ["Transfer", "Transfer #2"]

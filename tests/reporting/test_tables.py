@@ -10,10 +10,12 @@ from mmgraph_robust.reporting import (
     full,
     headline,
     sensitive_table,
+    summarize,
     to_html,
     to_markdown,
     training_table,
 )
+from mmgraph_robust.reporting.tables import doubt_notes
 
 
 def test_headline_numbers(entries):
@@ -110,3 +112,14 @@ def test_doubtful_numbers_carry_a_mark_and_the_reason(entry):
     noise = [c for c in headline([doubtful]).columns if c.group.startswith("Noise")]
     place = headline([doubtful]).columns.index(noise[0])
     assert "\N{DAGGER}" not in headline([doubtful]).rows[0][place]
+
+
+def test_a_doubt_names_the_data_set_where_there_are_several(entry):
+    attack = ("PGD", "visual", 0.05)
+    one = entry("A", kept={attack: 0.5})
+    one["attacks"][0]["flags"] = {"no_gradient": "nothing was met"}
+    other = entry("A", kept={attack: 0.5}, dataset="tiktok")
+    (alone,) = doubt_notes(summarize([one]))
+    assert "A with defense none under PGD" in alone
+    (note,) = doubt_notes(summarize([one, other]))
+    assert "A with defense none on hm under PGD on visual at 5 % per item: no_gradient, nothing was met." in note

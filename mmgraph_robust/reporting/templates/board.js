@@ -239,6 +239,7 @@
     const text = location.hash.slice(1);
     const target = text && find(text);
     if (target) reveal(target);
+    else if (!text) restore("");
     else if (text.includes("=")) {
       restore(text);
       find("leaderboard").scrollIntoView();
