@@ -342,7 +342,7 @@ def test_an_attack_that_breaks_costs_no_other(tmp_path, monkeypatch):
         raise ValueError("of another package")
 
     monkeypatch.setattr(mr.attacks.SingleStep, "run", broken)
-    attacks = [{"name": "PGD", "modalities": ["all"]}, {"name": "Noise", "modalities": ["all"]}]
+    attacks = [{"name": "SingleStep", "modalities": ["all"]}, {"name": "Noise", "modalities": ["all"]}]
     with pytest.raises(MMGraphError, match=r"1 of 3 cells failed.*ValueError: of another package \(test_run.py:"):
         run(RunConfig(SMALL | {"attacks": attacks}), tmp_path, progress=False)
     (entry,) = report(tmp_path)
