@@ -198,7 +198,7 @@ def _do(task: _Task, progress: bool) -> _Outcome:
             config, data, planned = _load(task.call, task.config, task.data_hash)
         except MMGraphError as error:
             # Of one data set: the others may do.
-            return _Outcome(task.unit, task.unit, failed=(f"{task.unit}: {type(error).__name__}: {error}",))
+            return _Outcome(task.unit, task.unit, failed=(f"{task.unit}: {_in_words(error)}",))
         if task.unit not in planned:
             raise ConfigError(
                 f"'{task.unit}' is not known here: this worker has another version of the library, or of a package "
@@ -218,18 +218,14 @@ def _do_unit(runner: UnitRunner) -> _Outcome:
     began = time.monotonic()
     try:
         for cell, found in runner():
-            if isinstance(found, MMGraphError):
-                failed.append(f"{cell.name}: {type(found).__name__}: {found}")
+            if isinstance(found, Exception):
+                failed.append(f"{cell.name}: {_in_words(found)}")
                 continue
             count += 1
             text = _in_short(found, metric)
-    except MMGraphError as error:
-        failed.append(f"{unit.label}: {type(error).__name__}: {error}")
     except Exception as error:
         # Of torch, for want of memory, or of a package's own class: it must not cost the results of the others.
-        _LOG.debug("%s", traceback.format_exc())
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        failed.append(f"{unit.label}: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
+        failed.append(f"{unit.label}: {_in_words(error)}")
     done = tuple(cell.name for cell in unit.cells if runner.folder.entry(cell).exists())
     if text:
         text = f"{text}, {count} cells in {duration(time.monotonic() - began)}"
@@ -244,6 +240,16 @@ def _load(call: str, described: str, expected: str) -> tuple[RunConfig, HeteroDa
     if data_hash(data) != expected:
         raise ConfigError(f"the data of '{config.name}' changed while the run went on, or differ on this machine")
     return config, data, {unit.training.name: unit for unit in units(config, data)}
+
+
+def _in_words(error: Exception) -> str:
+    """What broke, and the place of what is none of our own errors."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MMGraphError):
+        return text
+    _LOG.debug("%s", "".join(traceback.format_exception(error)))
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} ({Path(place.filename).name}:{place.lineno})"
 
 
 def _in_short(entry: Mapping[str, Any], metric: str) -> str:

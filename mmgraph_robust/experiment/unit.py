@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import Suite, suite
 from mmgraph_robust.data.schema import ITEM, USER, interactions
-from mmgraph_robust.errors import CheckpointError, ConfigError, MMGraphError
+from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.evaluation import RobustnessEvaluator, find_sensitive, modality_shares
 from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.cell import Cell, RunFolder, Unit
@@ -26,8 +24,6 @@ from mmgraph_robust.reporting import check_entry
 from mmgraph_robust.reporting.entries import SCHEMA
 from mmgraph_robust.training import fit, load_model, save_model
 from mmgraph_robust.utils import hash_tensors, peak_memory, read_json, reset_peak_memory, write_json
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class UnitRunner:
     device: str
     progress: bool
 
-    def __call__(self) -> Iterator[tuple[Cell, dict[str, Any] | MMGraphError]]:
+    def __call__(self) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
         """Does the cells that are not done, one after the other, and writes each.
 
         Yields:
@@ -196,7 +192,7 @@ class UnitRunner:
 
     def _attacks(
         self, cells: list[Cell], evaluator: RobustnessEvaluator, base: dict[str, Any]
-    ) -> Iterator[tuple[Cell, dict[str, Any] | MMGraphError]]:
+    ) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
         attacks = dict(enumerate(self.config.build_attacks(self.data, self.unit.seed)))
         for cell in cells:
             attack, threat = attacks[cell.place]
@@ -206,16 +202,9 @@ class UnitRunner:
             resumable = suite(attack.suite, folder=unfinished) if isinstance(attack, Suite) else attack
             try:
                 found = evaluator(resumable, threat, self.progress)
-            except MMGraphError as error:
-                # The other attacks may do.
-                yield cell, error
-                continue
             except Exception as error:
-                # Of torch, for want of memory, or of a package's own class.
-                _LOG.debug("%s", traceback.format_exc())
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                told = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
-                yield cell, MMGraphError(told)
+                # The other attacks may do, even where torch or a package's own class broke this one.
+                yield cell, error
                 continue
             entry = base | {
                 "key": cell.key,

@@ -150,14 +150,14 @@ def _attack_table(attacks: Sequence[tuple[Setting, dict[str, Any]]], clean: floa
     """The strongest attack of each threat, beside random noise of the same size: 250 lines would hide what matters."""
     threats: dict[tuple[Any, ...], list[tuple[Setting, dict[str, Any]]]] = {}
     for setting, attack in sorted(attacks, key=lambda pair: pair[0].order):
-        key = (setting.modalities, setting.size, setting.threat)
+        key = (setting.modalities, setting.budget, setting.threat)
         threats.setdefault(key, []).append((setting, attack))
     cells: list[list[Cell]] = []
-    for (modalities, size, threat), found in threats.items():
+    for (modalities, _, threat), found in threats.items():
         real = [pair for pair in found if not pair[0].is_control]
         noise = [attack["metrics"].get(metric) for setting, attack in found if setting.is_control]
         worst = min(real, key=lambda pair: pair[1]["metrics"].get(metric, 0.0), default=None)
-        row = [text_cell(" + ".join(modalities)), text_cell(f"{size} {threat}")]
+        row = [text_cell(" + ".join(modalities)), text_cell(f"{found[0][0].size} {threat}")]
         row += [text_cell(worst[0].attack if worst else MISSING), number_cell(len(real), digits=0)]
         row += _outcome(worst[1] if worst else None, clean, metric)
         row.append(_change(min((value for value in noise if value is not None), default=None), clean))
