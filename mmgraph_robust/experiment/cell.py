@@ -26,7 +26,7 @@ class Cell:
 
     Attributes:
         key: Hash of everything that decides its numbers.
-        name: Name of its file.
+        name: What it is called: what it is of, and the key's beginning.
         kind: Name of the attack, or ``"training"`` with the defense.
         place: Place among the attacks of the run; -1 for the training.
     """
@@ -35,6 +35,11 @@ class Cell:
     name: str
     kind: str
     place: int = -1
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"{self.name}.json"
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class RunFolder:
 
     def entry(self, cell: Cell) -> Path:
         """The result entry."""
-        return self.entries / f"{cell.name}.json"
+        return self.entries / cell.file
 
     def model(self, unit: Unit) -> Path:
         """The trained model."""

@@ -41,9 +41,9 @@ class Plan:
     failed: list[str]
 
     @property
-    def keys(self) -> set[str]:
-        """The keys of all cells."""
-        return {cell.key for unit in self.units for cell in unit.cells}
+    def files(self) -> set[str]:
+        """The names of the files of all cells."""
+        return {cell.file for unit in self.units for cell in unit.cells}
 
     @property
     def metric(self) -> str:
@@ -108,10 +108,10 @@ def dry_run(
         Each unit with its number of cells and, for those that are not done, the expected seconds (None: unknown).
     """
     root, plan = RunFolder(Path(folder)), make_plan(config)
-    estimate = Estimate([*known, *own_entries(root)], plan.sizes)
+    estimate = Estimate([*known, *own_entries(root).values()], plan.sizes)
     return [(u, len(u.cells), [estimate(u, cell) for cell in root.missing(u)]) for u in plan.units]
 
 
-def own_entries(folder: RunFolder) -> list[dict[str, Any]]:
-    """Every sound result entry of a run folder, whatever asked for it."""
-    return [entry for _, entry in read_files(folder.entries)] if folder.entries.is_dir() else []
+def own_entries(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """Every sound result entry of a run folder by the name of its file, whatever asked for it."""
+    return dict(read_files(folder.entries)) if folder.entries.is_dir() else {}

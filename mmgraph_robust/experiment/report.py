@@ -28,6 +28,7 @@ from mmgraph_robust.reporting import (
     write_tests,
 )
 from mmgraph_robust.reporting.entries import identity_of
+from mmgraph_robust.reporting.sources import PLAN, planned_files
 from mmgraph_robust.utils import hash_json, read_json, write_json, write_text
 
 _TESTS = "tests.json"
@@ -41,27 +42,27 @@ class ReportPlan:
         name: Name of the run or suite.
         metric: The metric of tables and pictures.
         about: What a reader should know, by term.
-        keys: The cells that it asks for; None for all that there are.
+        files: The names of the files of all cells that it asks for; None for all that there are.
         published: Published numbers to be shown beside.
     """
 
     name: str
     metric: str
     about: Mapping[str, str]
-    keys: Collection[str] | None
+    files: Collection[str] | None
     published: Mapping[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Keeps it in a run folder."""
-        plan = asdict(self) | {"keys": None if self.keys is None else sorted(self.keys)}
-        write_json(folder / "plan.json", plan)
+        plan = asdict(self) | {"files": None if self.files is None else sorted(self.files)}
+        write_json(folder / PLAN, plan)
 
     @classmethod
     def read(cls, folder: Path) -> ReportPlan:
         """What a run folder was made for; one of an earlier version has its configuration only."""
-        if (folder / "plan.json").exists():
-            plan = read_json(folder / "plan.json")
-            return cls(plan["name"], plan["metric"], plan["about"], plan["keys"], plan.get("published"))
+        if (folder / PLAN).exists():
+            plan = read_json(folder / PLAN)
+            return cls(plan["name"], plan["metric"], plan["about"], planned_files(folder), plan.get("published"))
         config = read_json(folder / "config.json")
         return cls(config["name"], config["evaluation"]["metric"], {}, None, config.get("published"))
 
@@ -86,8 +87,7 @@ def report(
     plan = ReportPlan.read(folder) if plan is None else plan
     there = folder / "entries"
     if entries is None:
-        keys = None if plan.keys is None else set(plan.keys)
-        entries = read_entries(there, keys) if there.is_dir() else []
+        entries = read_entries(there, plan.files) if there.is_dir() else []
     if not entries:
         raise ConfigError(f"{there} holds no result entries: run something first")
     _write(folder, plan, entries, shown_comparisons(entries, plan.metric, read_tests(folder / _TESTS)))
@@ -123,14 +123,14 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     """
     folder, target = Path(folder), Path(target)
     plan = ReportPlan.read(folder)
-    whole = read_entries(folder / "entries", None if plan.keys is None else set(plan.keys))
+    whole = read_entries(folder / "entries", plan.files)
     for entry in whole:
         path = target / "entries" / f"{'-'.join(map(str, identity_of(entry)))}.json"
         if path.exists() and identity_of(read_json(path)) != identity_of(entry):
             # Hyphens in labels: another training has that name.
             path = path.with_name(f"{path.stem}-{hash_json(list(identity_of(entry)))[:8]}.json")
         write_json(path, without_users(entry))
-    kept = replace(plan, keys=None)
+    kept = replace(plan, files=None)
     kept.write(target)
     known = {identity_of(entry): entry for entry in whole}
     entries = [known.get(identity_of(entry), entry) for entry in read_entries(target / "entries")]

@@ -141,7 +141,7 @@ class _Told:
 
     def __init__(self, folder: RunFolder, plan: Plan) -> None:
         entries = own_entries(folder)
-        estimate = Estimate(entries, plan.sizes)
+        estimate = Estimate(list(entries.values()), plan.sizes)
         missing = {cell.name: estimate(unit, cell) for unit in plan.units for cell in folder.missing(unit)}
         self.total = sum(len(unit.cells) for unit in plan.units)
         self.failed: list[str] = []
@@ -257,9 +257,9 @@ def _in_short(entry: Mapping[str, Any], metric: str) -> str:
     return f"{metric} {clean:.4f} after {training['epochs']} epochs ({duration(training['seconds'])})"
 
 
-def _tell_of_others(folder: RunFolder, plan: Plan, entries: Sequence[Mapping[str, Any]]) -> None:
-    keys = plan.keys
-    others = [e for e in entries if e.get("key") not in keys]
+def _tell_of_others(folder: RunFolder, plan: Plan, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    files = plan.files
+    others = [entry for name, entry in entries.items() if name not in files]
     if not others:
         return
     foreign = {
@@ -284,7 +284,7 @@ def _begin(folder: Path, config: RunConfig | Suite, plan: Plan) -> ReportPlan:
         _LOG.warning("%s was made for another configuration (different: %s)", folder, ", ".join(different))
     write_json(path, described)
     about = config.about if isinstance(config, Suite) else {}
-    shown = ReportPlan(plan.name, plan.metric, about, plan.keys, described.get("published"))
+    shown = ReportPlan(plan.name, plan.metric, about, plan.files, described.get("published"))
     shown.write(folder)
     return shown
 

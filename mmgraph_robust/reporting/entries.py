@@ -212,7 +212,7 @@ def is_undefended(entry: Entry) -> bool:
     return bool((entry["defense"] if name is None else name) == NO_DEFENSE)
 
 
-def read_entries(folder: str | Path, keys: Collection[str] | None = None) -> list[Entry]:
+def read_entries(folder: str | Path, files: Collection[str] | None = None) -> list[Entry]:
     """Reads all result entries of a folder, each training with all attacks on its model, in the order of file names.
 
     A file that is damaged or foreign, or that is of another training than an earlier one of the same data set, model,
@@ -220,12 +220,12 @@ def read_entries(folder: str | Path, keys: Collection[str] | None = None) -> lis
 
     Args:
         folder: Where the ``*.json`` files are.
-        keys: The ``key`` of those that are wanted (default: all); the others are passed over.
+        files: Names of those that are wanted (default: all); the others are passed over.
 
     Raises:
         CheckpointError: If there is no such folder.
     """
-    return merge((name, e) for name, e in read_files(folder) if keys is None or e.get("key") in keys)
+    return merge((name, entry) for name, entry in read_files(folder) if files is None or name in files)
 
 
 def read_files(folder: str | Path) -> list[tuple[str, Entry]]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmgraph_robust.errors import CheckpointError, ConfigError
-from mmgraph_robust.reporting.entries import Entry, check_entry, merge, read_entries
+from mmgraph_robust.reporting.entries import Entry, check_entry, merge, read_entries, read_files
 from mmgraph_robust.utils import read_json
+
+PLAN = "plan.json"
 
 
 def read_source(source: str | Path) -> list[Entry]:
@@ -33,6 +35,22 @@ def read_source(source: str | Path) -> list[Entry]:
         return _read(_check_out(commit, inside, Path(folder)), str(source))
 
 
+def planned_files(folder: Path) -> set[str] | None:
+    """Names of the files that a run folder's plan asks for; `None` for all that there are.
+
+    The folder may hold results that its configuration no longer asks for.
+
+    Args:
+        folder: The run folder.
+    """
+    plan = read_json(folder / PLAN) if (folder / PLAN).exists() else {}
+    if (keys := plan.get("keys")) is not None:
+        # Of an earlier version, which told cells by what decides their numbers, whatever they were called.
+        return {name for name, entry in read_files(folder / "entries") if entry.get("key") in keys}
+    files = plan.get("files")
+    return None if files is None else set(files)
+
+
 def _read(path: Path, name: str) -> list[Entry]:
     if path.is_file():
         entry = read_json(path)
@@ -40,10 +58,8 @@ def _read(path: Path, name: str) -> list[Entry]:
         return merge([(path.name, entry)])
     if not path.is_dir():
         raise ConfigError(f"no such result file or folder: {name}")
-    inner, plan = path / "entries", path / "plan.json"
-    # A run folder may hold results that its configuration no longer asks for.
-    keys = read_json(plan)["keys"] if inner.is_dir() and plan.exists() else None
-    entries = read_entries(inner if inner.is_dir() else path, None if keys is None else set(keys))
+    inner = path / "entries"
+    entries = read_entries(inner, planned_files(path)) if inner.is_dir() else read_entries(path)
     if not entries:
         raise CheckpointError(f"{name} holds no result entries")
     return entries

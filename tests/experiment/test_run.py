@@ -15,7 +15,7 @@ from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, Suite, dry_run, read_config, report, run
 from mmgraph_robust.experiment.report import keep, without_users
 from mmgraph_robust.reporting import check_entry, read_source, read_tests
-from mmgraph_robust.utils import unpack
+from mmgraph_robust.utils import read_json, unpack, write_json
 
 CONFIG = {
     "name": "toy", "seeds": [0, 1],
@@ -145,6 +145,24 @@ def test_a_changed_configuration_adds_what_is_missing_and_shows_no_other(tmp_pat
     assert report(tmp_path) == [entry]
     with pytest.raises(ConfigError, match="jobs"):
         run(RunConfig(SMALL), tmp_path, jobs=0)
+
+
+def test_results_of_another_label_are_not_shown(tmp_path, caplog):
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    renamed = RunConfig(SMALL | {"models": [SMALL["models"][0] | {"label": "renamed"}]})
+    with caplog.at_level(logging.WARNING):
+        entries = run(renamed, tmp_path, progress=False)
+    assert "holds 5 results that are not asked for (of toy VBPR none)" in caplog.text
+    assert [entry["model"] for entry in entries] == ["renamed"]
+    assert report(tmp_path) == read_source(tmp_path) == entries
+    assert [entry["model"] for entry in keep(tmp_path, tmp_path / "kept")] == ["renamed"]
+    # A plan of an earlier version names keys, which hold no labels.
+    plan = read_json(tmp_path / "plan.json")
+    keys = [read_json(tmp_path / "entries" / file)["key"] for file in plan.pop("files")]
+    write_json(tmp_path / "plan.json", plan | {"keys": keys})
+    assert {entry["model"] for entry in report(tmp_path)} == {"renamed", "VBPR"}
+    write_json(tmp_path / "plan.json", plan | {"keys": keys[:3]})
+    assert all(len(entry["attacks"]) < 4 for entry in report(tmp_path))
 
 
 def test_changed_data_are_not_mixed_into_a_run(tmp_path, caplog):

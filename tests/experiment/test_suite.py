@@ -39,16 +39,16 @@ def test_what_differs_on_a_data_set():
 def test_cells_are_named_by_what_makes_them():
     plan = make_plan(Suite(TWO))
     assert len(plan.units) == 8
-    assert len(plan.keys) == 16
+    assert len(plan.files) == 16
     # What is stopped has compared something.
     assert [unit.seed for unit in plan.units] == [0] * 4 + [1] * 4
     assert len(plan.waves) == 1
     again = make_plan(Suite(TWO | {"name": "other", "about": {"Tuning": "none"}}))
-    assert again.keys == plan.keys
+    assert again.files == plan.files
     more = make_plan(Suite(TWO | {"seeds": [0, 1, 2], "attacks": [*TWO["attacks"], {"name": "PGD"}]}))
-    assert more.keys > plan.keys
+    assert more.files > plan.files
     longer = make_plan(Suite(TWO | {"training": {"max_epochs": 3}}))
-    assert not longer.keys & plan.keys
+    assert not longer.files & plan.files
 
 
 def test_those_that_others_look_at_come_first():

@@ -130,7 +130,7 @@ def test_a_training_is_put_together_with_its_attacks_and_these_are_compared(tmp_
     assert whole["key"] == "t"
     flags = {attack["attack"]: set(attack["flags"]) for attack in whole["attacks"]}
     assert flags == {"PGD": {"mine", "weaker_than_single_step"}, "SingleStep": {"mine"}}
-    (part,) = read_entries(tmp_path, keys={"t", "b"})
+    (part,) = read_entries(tmp_path, files={"t.json", "b.json"})
     assert [attack["attack"] for attack in part["attacks"]] == ["SingleStep"]
 
 
