@@ -27,7 +27,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/.package: $(BIN)/python pyproject.toml constraints.txt
-	@echo "Setting up $(VENV) (a minute or two, once)"
+	@echo "Setting up $(VENV), once: torch is downloaded"
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
