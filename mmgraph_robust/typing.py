@@ -14,9 +14,18 @@ Features: TypeAlias = dict[str, Tensor]
 Split: TypeAlias = Literal["train", "val", "test"]
 """The part of the interactions that a computation reads."""
 
+
+def _onednn_multiplies() -> bool:
+    """Whether torch's oneDNN is here as an operator on plain tensors, which its compiler uses and no one promises."""
+    ones = torch.ones(2, 2)
+    try:
+        found = torch.ops.mkldnn._linear_pointwise(ones, ones, None, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found, ones @ ones)
+
+
 WITH_TORCH_SPARSE: bool = find_spec("torch_sparse") is not None
 WITH_TORCH_SCATTER: bool = find_spec("torch_scatter") is not None
-WITH_PYG_LIB: bool = find_spec("pyg_lib") is not None
-# torch's own oneDNN as an operator on plain tensors, which its compiler uses.
-WITH_ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+WITH_ONEDNN: bool = torch.backends.mkldnn.is_available() and _onednn_multiplies()
 WITH_FAISS: bool = find_spec("faiss") is not None

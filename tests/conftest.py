@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 import mmgraph_robust as mr
 
 torch.set_num_threads(int(os.environ.get("MMGRAPH_TEST_THREADS", "1")))
+# The same examples in every run: what fails once fails again.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 REAL_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """No test depends on those before it, also where it draws from the process's random numbers."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +73,19 @@ def swappable():
 
 
 @pytest.fixture
-def hm():
+def real_folder():
+    """The folder of a real data set by name; a test is skipped where it does not lie beside the project."""
+
+    def find(name):
+        folder = REAL_DATA / name
+        if not folder.is_dir():
+            pytest.skip(f"the real data of {name} do not lie beside the project")
+        return folder
+
+    return find
+
+
+@pytest.fixture
+def hm(real_folder):
     """The real fashion data, where they lie beside the project."""
-    folder = REAL_DATA / "hm"
-    if not folder.is_dir():
-        pytest.skip("the real data do not lie beside the project")
-    return mr.read_mmrec(folder, features={"visual": "image_feat.npy", "textual": "text_feat.npy"})
+    return mr.read_mmrec(real_folder("hm"), features={"visual": "image_feat.npy", "textual": "text_feat.npy"})

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from torch_geometric.data import HeteroData
 
 from benchmarks import options
-from mmgraph_robust import __version__, data, defenses, evaluate, fit, load_model, models, read_mmrec, save_model
+from benchmarks.trained import train_once
+from mmgraph_robust import data, defenses, evaluate, load_model, models, read_mmrec
 from mmgraph_robust.attacks import PGD, Attack, ThreatModel, modality_sets, suite
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
@@ -22,11 +23,10 @@ from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_json, read_json, write_json
+from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
-# Part of the name of what is kept of a judgement: to be raised when an attack of the same name does something else.
-_JUDGES = 2
 _OWN_KEYS = ("control", "name", "fixed", "training", "without", "model", "data", "models")
 
 Settings = dict[str, Any]
@@ -98,25 +98,15 @@ class Trainer:
         victim, training = self._model(model, label, arguments.get("feature_scale"), seed)
         defense = build_defense(label, arguments)
         told = None if defense is None else defense.describe()
-        key = hash_json([type(victim).__name__, victim.config, told, __version__, training, seed, data_hash(self.data)])
+        key = hash_json(
+            [type(victim).__name__, victim.config, told, TRAINING_VERSION, training, seed, data_hash(self.data)]
+        )
         path = self.work / f"{model}-{key[:16]}.safetensors"
-        if not path.with_suffix(".json").exists():
-            checkpoint = path.with_suffix(".pt")
-            history = fit(
-                victim, self.data, defense, seed=seed, checkpoint=checkpoint, progress=self.progress, **training
-            )
-            save_model(victim, path, self.data)
-            record = {
-                "file": path.name,
-                "seed": seed,
-                "epochs": history.epochs,
-                "stopped_early": history.stopped_early,
-                "seconds": history.seconds,
-                "provenance": provenance(self.data, "cpu"),
-            }
-            write_json(path.with_suffix(".json"), record)
-            checkpoint.unlink(missing_ok=True)
-        record = read_json(path.with_suffix(".json"))
+        checkpoint = path.with_suffix(".pt")
+        record = train_once(
+            path, victim, self.data, defense, seed, checkpoint=checkpoint, progress=self.progress, **training
+        )
+        checkpoint.unlink(missing_ok=True)
         return record | self._kept(path, "validation", spaces()["search"]["budget"], self._validate)
 
     def check(self, model: str, label: str) -> None:
@@ -129,7 +119,7 @@ class Trainer:
         self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]
     ) -> dict[str, Any]:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
-        key = hash_json([_JUDGES, PGD().describe(), suite("standard").describe(), budgets])[:8]
+        key = hash_json([ATTACK_VERSION, PGD().describe(), suite("standard").describe(), budgets])[:8]
         kept = path.with_suffix(f".{name}-{key}.json")
         if not kept.exists():
             write_json(kept, judge(load_model(path), path))

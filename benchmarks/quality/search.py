@@ -16,12 +16,14 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from benchmarks import options
-from mmgraph_robust import __version__, evaluate, fit, load_model, models, read_mmrec, save_model
+from benchmarks.trained import train_once
+from mmgraph_robust import evaluate, load_model, models, read_mmrec
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.files import read_values
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.training import data_hash
-from mmgraph_robust.utils import hash_json, read_json, write_json
+from mmgraph_robust.utils import hash_json
+from mmgraph_robust.version import TRAINING_VERSION
 
 RESULTS = options.RESULTS / "quality"
 SEEDS = (0, 1, 2)
@@ -73,32 +75,14 @@ class Trainer:
         training = {**spaces()["training"], **settings["training"], "max_epochs": max_epochs}
         own = {key: value for key, value in training.items() if key != "max_epochs"}
         victim = getattr(models, model).from_data(self.data, **settings["model"], seed=seed)
-        key = hash_json([model, victim.config, __version__, own, seed, data_hash(self.data)])[:16]
-        path = self.work / f"{model}-{key}-{max_epochs}"
-        if path.with_suffix(".json").exists():
-            done: dict[str, Any] = read_json(path.with_suffix(".json"))
-            return done
-        history = fit(
-            victim, self.data, seed=seed, checkpoint=self.work / f"{model}-{key}.pt", checkpoint_every=21,
-            progress=self.progress, **training,
+        key = hash_json([model, victim.config, TRAINING_VERSION, own, seed, data_hash(self.data)])[:16]
+        return train_once(
+            self.work / f"{model}-{key}-{max_epochs}.safetensors", victim, self.data, None, seed,
+            checkpoint=self.work / f"{model}-{key}.pt", checkpoint_every=21, progress=self.progress, **training,
         )  # fmt: skip
-        save_model(victim, path.with_suffix(".safetensors"), self.data)
-        record = {
-            "file": path.with_suffix(".safetensors").name,
-            "seed": seed,
-            "validation": history.best,
-            "monitor": history.monitor,
-            "epochs": history.epochs,
-            "best_epoch": history.best_epoch,
-            "stopped_early": history.stopped_early,
-            "seconds": history.seconds,
-            "provenance": provenance(self.data, "cpu"),
-        }
-        write_json(path.with_suffix(".json"), record)
-        return record
 
 
-def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict[str, Any]:
+def search(name: str, model: str, trainer: Trainer) -> dict[str, Any]:
     """Tries all candidates with seed 0, takes the best on validation, and only then reads the test split."""
     most = spaces()["limits"].get(model, spaces()["training"]["max_epochs"])
     short = spaces()["candidates"]["max_epochs"]
@@ -127,7 +111,7 @@ def search(name: str, model: str, trainer: Trainer, device: str = "cpu") -> dict
         "finalists": last,
         "chosen": chosen,
         "runs": runs,
-        "provenance": provenance(trainer.data, device),
+        "provenance": provenance(trainer.data, "cpu"),
     }
 
 

@@ -49,8 +49,8 @@ To add a column for your machine, run `python -m benchmarks.speed` or, on a GPU,
 part, in the place of what was measured of it before, and `--named power-law` a part of that; `--million faiss` adds a
 million rows to `knn`.
 
-On CUDA the default of the products is cuSPARSE, by torch's CSR tensors. It has not been measured here, where no GPU was
-at hand, and for the same reason there is no engine in Triton.
+On CUDA the default of the products is cuSPARSE, by torch's CSR tensors. No timings on CUDA are
+kept yet, and there is no engine in Triton.
 """
 
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.tuning``: measures the machinery on each storage, writes a JSON and prints a table."""
+"""``python -m benchmarks.tuning``: measures the machinery on each storage; prints JSON lines, --out writes them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.pgd import check_counts
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.typing import Features
 
@@ -36,7 +35,7 @@ class APGD(Attack):
     """
 
     def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "ndcg") -> None:
-        check_counts(self, steps=steps, restarts=restarts)
+        self._check_counts(steps=steps, restarts=restarts)
         self.steps = steps
         self.restarts = restarts
         self.objective = check_objective(objective)

@@ -18,7 +18,7 @@ from mmgraph_robust.data.schema import interactions, with_features
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import child_generator
+from mmgraph_robust.utils import Described, child_generator
 
 _TOLERANCE = 1e-6
 Kind = Literal["iterated", "minimal", "single", "black box", "transfer", "control"]
@@ -60,7 +60,7 @@ class AttackResult:
     seconds: float = 0.0
 
 
-class Attack:
+class Attack(Described):
     """Base of all attacks on item features.
 
     Calling an attack resolves the budget, runs it, projects, checks, and measures success on the projected features.
@@ -144,14 +144,6 @@ class Attack:
                 f"'{type(self).__name__}' needs knowledge={enough} "
                 f"(got '{threat.knowledge}'): use SPSA or Square for scores and ranks, Transfer without the victim"
             )
-
-    def describe(self) -> dict[str, object]:
-        """Name and arguments as plain JSON values."""
-        return {"name": type(self).__name__} | {k: v for k, v in vars(self).items() if not k.startswith("_")}
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
-        return f"{type(self).__name__}({arguments})"
 
 
 def untouched(model: Recommender, data: HeteroData, threat: ThreatModel) -> AttackResult:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.item_graph import GraphProblem
 from mmgraph_robust.attacks.objectives import check_objective
+from mmgraph_robust.attacks.pgd import step_share
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.attacks.threat import ThreatModel
 from mmgraph_robust.attacks.victim import frozen
@@ -21,7 +22,7 @@ from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import with_features
 from mmgraph_robust.errors import BudgetError, ConfigError, DataError, NonFiniteError
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.utils import chunks
+from mmgraph_robust.utils import Checked, chunks
 
 _TOLERANCE = 1e-5
 
@@ -47,7 +48,7 @@ class ContentResult:
     seconds: float = 0.0
 
 
-class ContentPGD:
+class ContentPGD(Checked):
     r"""Projected gradient ascent on the content that an encoder turns into features, in the content's own unit.
 
     Each step takes the gradient of the objective with respect to the features once, through the whole recommender and
@@ -72,11 +73,8 @@ class ContentPGD:
         objective: str = "ndcg",
         batch_size: int = 64,
     ) -> None:
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"'{type(self).__name__}' expects {name} >= 1 (got {value})")
-        if step_size is not None and not step_size > 0:
-            raise ConfigError(f"'{type(self).__name__}' expects step_size > 0 (got {step_size})")
+        self._check_counts(steps=steps, batch_size=batch_size)
+        self._check(step_size=(step_size is None or step_size > 0, "> 0", step_size))
         self.encoder = encoder
         self.steps = steps
         self.step_size = step_size
@@ -151,7 +149,7 @@ class ContentPGD:
     ) -> tuple[Tensor, float]:
         """The best content of the attacked items, and the objective on the clean one."""
         (modality,) = problem.threat.modalities
-        size = 2.5 / self.steps if self.step_size is None else self.step_size
+        size = step_share(self.steps, self.step_size)
         current, features = content[items], clean.clone()
         best, best_value, clean_value = current.clone(), -float("inf"), 0.0
         for step in tqdm(range(self.steps + 1), desc=type(self).__name__, disable=not progress, leave=False):

@@ -12,7 +12,6 @@ from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.pgd import PGD
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse import Adjacency, SoftGraph, knn_search, soft_topk
 from mmgraph_robust.typing import Features
 
@@ -129,13 +128,9 @@ class GraphRelaxation(Attack):
         candidates: int = 10,
         temperature: tuple[float, float] = (1.0, 0.1),
     ) -> None:
-        if candidates < 1:
-            raise ConfigError(f"'{type(self).__name__}' expects candidates >= 1 (got {candidates})")
-        if not 0 < temperature[1] <= temperature[0]:
-            raise ConfigError(
-                f"'{type(self).__name__}' expects temperature from a positive number to a smaller one "
-                f"(got {temperature[0]} to {temperature[1]})"
-            )
+        self._check_counts(candidates=candidates)
+        falls = 0 < temperature[1] <= temperature[0]
+        self._check(temperature=(falls, "from a positive number to a smaller one", temperature))
         PGD(steps, restarts, step_size, objective)  # Its checks.
         self.steps = steps
         self.restarts = restarts

@@ -7,7 +7,6 @@ import torch
 from mmgraph_robust.attacks import norms
 from mmgraph_robust.attacks.pgd import PGD
 from mmgraph_robust.attacks.problem import Problem
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.typing import Features
 
 
@@ -37,8 +36,7 @@ class MIM(PGD):
         objective: str = "ndcg",
     ) -> None:
         super().__init__(steps, restarts, step_size, objective)
-        if not 0 <= decay < float("inf"):
-            raise ConfigError(f"'MIM' expects decay >= 0 (got {decay})")
+        self._check_sizes(decay=decay)
         self.decay = decay
 
     def direction(self, problem: Problem, gradient: Features, memory: Features) -> Features:

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.pgd import PGD, check_counts
+from mmgraph_robust.attacks.pgd import PGD
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.typing import Features
 
@@ -37,7 +37,7 @@ class MinimalBudget(Attack):
     kind: ClassVar[Kind] = "minimal"
 
     def __init__(self, rounds: int = 6, steps: int = 15, scales: int = 4, objective: str = "ndcg") -> None:
-        check_counts(self, rounds=rounds, steps=steps, scales=scales)
+        self._check_counts(rounds=rounds, steps=steps, scales=scales)
         self.rounds = rounds
         self.steps = steps
         self.scales = scales

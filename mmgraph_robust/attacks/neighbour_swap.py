@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.item_graph import Candidates, rebuilt_modalities
+from mmgraph_robust.attacks.norms import ORDER
 from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.problem import Problem
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse import SoftGraph
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import chunks
@@ -181,11 +181,8 @@ class NeighbourSwap(Attack):
         overshoot: float = 0.02,
         memory: int = 1 << 27,
     ) -> None:
-        for name, value in (("rounds", rounds), ("candidates", candidates), ("memory", memory)):
-            if value < 1:
-                raise ConfigError(f"'{type(self).__name__}' expects {name} >= 1 (got {value})")
-        if not overshoot > 0:
-            raise ConfigError(f"'{type(self).__name__}' expects overshoot > 0 (got {overshoot})")
+        self._check_counts(rounds=rounds, candidates=candidates, memory=memory)
+        self._check(overshoot=(overshoot > 0, "> 0", overshoot))
         self.rounds = rounds
         self.candidates = candidates
         self.objective = check_objective(objective)
@@ -291,7 +288,7 @@ def _room(problem: Problem, modality: str, delta: Tensor) -> Tensor:
     radius, threat = problem.radii[modality], problem.threat
     if threat.scope == "item":
         return radius
-    order = {"l1": 1.0, "l2": 2.0, "linf": math.inf}[threat.norm]
+    order = ORDER[threat.norm]
     if order == math.inf:
         return radius.expand(delta.size(0), 1)
     own = delta.double().norm(order, dim=1, keepdim=True) ** order

@@ -11,7 +11,7 @@ from mmgraph_robust.typing import Features
 
 Norm = Literal["l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = ("l1", "l2", "linf")
-_ORDER = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
+ORDER: dict[Norm, float] = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 
 
 def size(x: Tensor, norm: Norm, whole: bool) -> Tensor:
@@ -26,7 +26,7 @@ def size(x: Tensor, norm: Norm, whole: bool) -> Tensor:
         - **output:** ``[num_rows, 1]`` or ``[1, 1]``
     """
     rows = x.double() if not whole else x.double().reshape(1, -1)
-    return torch.linalg.vector_norm(rows, ord=_ORDER[norm], dim=1, keepdim=True)
+    return torch.linalg.vector_norm(rows, ord=ORDER[norm], dim=1, keepdim=True)
 
 
 def project(delta: Tensor, radius: Tensor, norm: Norm, whole: bool) -> Tensor:
@@ -117,7 +117,7 @@ def sizes(features: Features, norm: Norm, whole: bool) -> Features:
 
 def _quick_size(x: Tensor, norm: Norm, whole: bool) -> Tensor:
     # Rows are short enough for float32; what is left of its error, :func:`fit_rounded` takes away in the end.
-    rows = x.abs().amax(1, keepdim=True) if norm == "linf" else x.norm(p=_ORDER[norm], dim=1, keepdim=True)
+    rows = x.abs().amax(1, keepdim=True) if norm == "linf" else x.norm(p=ORDER[norm], dim=1, keepdim=True)
     return size(rows, norm, True).to(x.dtype) if whole else rows
 
 

@@ -8,7 +8,6 @@ from tqdm.auto import tqdm
 from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.problem import Problem
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.typing import Features
 
 
@@ -30,9 +29,8 @@ class PGD(Attack):
     def __init__(
         self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "ndcg"
     ) -> None:
-        check_counts(self, steps=steps, restarts=restarts)
-        if step_size is not None and not step_size > 0:
-            raise ConfigError(f"'{type(self).__name__}' expects step_size > 0 (got {step_size})")
+        self._check_counts(steps=steps, restarts=restarts)
+        self._check(step_size=(step_size is None or step_size > 0, "> 0", step_size))
         self.steps = steps
         self.restarts = restarts
         self.step_size = step_size
@@ -40,7 +38,7 @@ class PGD(Attack):
 
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """The best perturbation met."""
-        size = 2.5 / self.steps if self.step_size is None else self.step_size
+        size = step_share(self.steps, self.step_size)
         best, best_value = problem.zero(), -float("inf")
         bar = tqdm(
             total=self.steps * self.restarts, desc=type(self).__name__, unit="step", disable=not progress, leave=False
@@ -80,8 +78,6 @@ class PGD(Attack):
         return gradient
 
 
-def check_counts(attack: Attack, **counts: int) -> None:
-    """Raises ConfigError where a number of an attack is below one."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ConfigError(f"'{type(attack).__name__}' expects {name} >= 1 (got {value})")
+def step_share(steps: int, step_size: float | None) -> float:
+    """The size of a step as a part of the budget: by default such that the steps reach all of it from anywhere."""
+    return 2.5 / steps if step_size is None else step_size

@@ -9,9 +9,7 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.pgd import check_counts
 from mmgraph_robust.attacks.problem import Problem
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.typing import Features
 
 
@@ -44,11 +42,11 @@ class SPSA(Attack):
         directions: Literal["signs", "normal"] = "signs",
         objective: str = "ndcg",
     ) -> None:
-        check_counts(self, queries=queries, samples=samples)
-        if not 0 < sigma < float("inf"):
-            raise ConfigError(f"'SPSA' expects sigma > 0 (got {sigma})")
-        if directions not in ("signs", "normal"):
-            raise ConfigError(f"'SPSA' expects directions 'signs' or 'normal' (got '{directions}')")
+        self._check_counts(queries=queries, samples=samples)
+        self._check(
+            sigma=(0 < sigma < float("inf"), "> 0 and finite", sigma),
+            directions=(directions in ("signs", "normal"), "'signs' or 'normal'", directions),
+        )
         self.queries = queries
         self.samples = samples
         self.sigma = sigma

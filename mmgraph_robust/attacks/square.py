@@ -10,9 +10,7 @@ from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.pgd import check_counts
 from mmgraph_robust.attacks.problem import Problem
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.typing import Features
 
 # After which parts of all queries the share is halved, as published for ten thousand queries.
@@ -37,9 +35,8 @@ class Square(Attack):
     kind: ClassVar[Kind] = "black box"
 
     def __init__(self, queries: int = 300, share: float = 0.5, objective: str = "ndcg") -> None:
-        check_counts(self, queries=queries)
-        if not 0 < share <= 1:
-            raise ConfigError(f"'Square' expects share above 0 and at most 1 (got {share})")
+        self._check_counts(queries=queries)
+        self._check(share=(0 < share <= 1, "above 0 and at most 1", share))
         self.queries = queries
         self.share = share
         self.objective = check_objective(objective)

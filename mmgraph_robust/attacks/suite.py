@@ -35,11 +35,9 @@ from mmgraph_robust.errors import CheckpointError, ConfigError, unknown_name
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import atomic_write, child_generator, hash_json, hash_tensors
+from mmgraph_robust.version import ATTACK_VERSION
 
 Part = tuple[str, Attack]
-# Part of the name of what is kept: to be raised when an attack of the same name and arguments does something else.
-# 2: attacks through the item graph see past searches among learned projections. 3: SPSA under l1 reaches all entries.
-_VERSION = 3
 
 
 def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
@@ -208,7 +206,7 @@ class _Store:
         tensors |= {f"w_{n}": x for n, x in problem.model.state_dict().items()} | {"pairs": problem.objective.pairs}
         model = type(problem.model)
         made_from = [
-            _VERSION,
+            ATTACK_VERSION,
             model.__module__,
             model.__qualname__,
             problem.model.config,

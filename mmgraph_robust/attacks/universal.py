@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from mmgraph_robust.attacks import norms
 from mmgraph_robust.attacks.base import Attack
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.pgd import check_counts
+from mmgraph_robust.attacks.pgd import step_share
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.typing import Features
 
@@ -28,7 +28,7 @@ class Universal(Attack):
     """
 
     def __init__(self, steps: int = 30, step_size: float | None = None, objective: str = "ndcg") -> None:
-        check_counts(self, steps=steps)
+        self._check_counts(steps=steps)
         self.steps = steps
         self.step_size = step_size
         self.objective = check_objective(objective)
@@ -36,7 +36,7 @@ class Universal(Attack):
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """The best common direction, spread over the items."""
         norm = problem.threat.norm
-        size = 2.5 / self.steps if self.step_size is None else self.step_size
+        size = step_share(self.steps, self.step_size)
         shares = problem.shares()
         # The same change of all items may leave every ranking as it is, so the clean point has no gradient to offer.
         direction = {

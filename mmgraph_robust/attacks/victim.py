@@ -12,7 +12,7 @@ from mmgraph_robust.attacks.threat import ThreatModel
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
-from mmgraph_robust.utils import child_generator, hash_json, hash_tensors
+from mmgraph_robust.utils import child_generator, evaluating, hash_json, hash_tensors
 
 _SAME = 1e-4
 
@@ -72,17 +72,13 @@ def frozen(model: torch.nn.Module, seed: int = 0) -> Iterator[None]:
 
     A forward pass that draws random numbers draws them from `seed`, and the process's own are left as they were.
     """
-    modes = {module: module.training for module in model.modules()}
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval()
     for parameter in flags:
         parameter.requires_grad_(False)
     try:
-        with torch.random.fork_rng(_cuda_devices(model)):
+        with evaluating(model), torch.random.fork_rng(_cuda_devices(model)):
             reseed(model, seed, "forward")
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)

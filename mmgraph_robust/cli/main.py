@@ -48,7 +48,8 @@ def _clear_errors(function: Callable[..., None]) -> Callable[..., None]:
             Console(stderr=True).print(Text(f"{type(error).__name__}: {error}"), soft_wrap=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            Console(stderr=True).print("interrupted; the same command goes on from here")
+            again = function.__name__ in ("demo", "run", "bench", "train", "tune")
+            Console(stderr=True).print("interrupted" + ("; the same command goes on from here" if again else ""))
             raise typer.Exit(130) from None
 
     return wrapped
@@ -149,11 +150,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     k: Annotated[list[int] | None, typer.Option(help="Cut-off; repeatable.")] = None,
     mask_validation: Annotated[bool, typer.Option(help="Leave validation items out when testing.")] = False,
+    overrides: Set = None,
+    device: Device = "cpu",
 ) -> None:
-    """Ranking quality of a trained model."""
+    """Ranking quality of a trained model; --set takes data.*, as it was trained with"""
     from mmgraph_robust.experiment.commands import evaluate_one
 
-    _print_metrics(f"{model}, {split} split", evaluate_one(model, data, split, k or [10, 20], mask_validation))
+    metrics = evaluate_one(model, data, split, k or [10, 20], mask_validation, overrides or [], device)
+    _print_metrics(f"{model}, {split} split", metrics)
 
 
 @app.command()
@@ -172,11 +176,12 @@ def attack(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the attacked data here (MMRec layout).")
     ] = None,
+    device: Device = "cpu",
 ) -> None:
-    """Attacks a trained model; --set takes attack.* and threat.*"""
+    """Attacks a trained model; --set takes attack.*, threat.* and data.*"""
     from mmgraph_robust.experiment.commands import attack_one
 
-    result = attack_one(model, data, name, modality, budget, scope, seed, overrides or [], out)
+    result = attack_one(model, data, name, modality, budget, scope, seed, overrides or [], out, device)
     _print_metrics(f"{name} on {model}", result.clean, result.attacked)
     for flag, text in result.flags.items():
         print(f"{flag}: {text}")

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, interactions
 from mmgraph_robust.sparse import Adjacency, cooccurrence_graph, cosine_graph
-from mmgraph_robust.utils import child_generator
+from mmgraph_robust.utils import child_generator, is_on
 
 
 class Graph:
@@ -147,7 +147,7 @@ class Graph:
     def to(self, device: torch.device | str) -> Graph:
         """The same graph on another device (itself where all of it is there already)."""
         parts = (self.interactions, *self.item_graphs.values(), *self.latent_graphs.values())
-        if all(part.device == torch.device(device) for part in parts):
+        if all(is_on(part.device, device) for part in parts):
             return self
         item, latent = (
             {name: adj.to(device) for name, adj in graphs.items()} for graphs in (self.item_graphs, self.latent_graphs)

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from mmgraph_robust.attacks.pgd import step_share
 from mmgraph_robust.defenses.base import Step, feature_gradients
 from mmgraph_robust.defenses.budgeted import Budgeted
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float, Int
@@ -62,10 +62,8 @@ class AdversarialTraining(Budgeted):
         scope: Literal["item", "matrix"] = "item",
         relative: bool = True,
     ) -> None:
-        if not weight >= 0:
-            raise ConfigError(f"'{type(self).__name__}' expects weight >= 0 (got {weight})")
-        if steps < 1:
-            raise ConfigError(f"'{type(self).__name__}' expects steps >= 1 (got {steps})")
+        self._check_sizes(weight=weight)
+        self._check_counts(steps=steps)
         self.weight = weight
         self.steps = steps
         super().__init__(budget, modalities, scope, relative)
@@ -80,7 +78,7 @@ class AdversarialTraining(Budgeted):
         clean = {m: step.features[m] for m in self._threat.modalities}
         delta = {m: torch.zeros_like(x) for m, x in clean.items()}
         loss, leaves = objective(step.embeddings, step.features), clean
-        size = 1.0 if self.steps == 1 else 2.5 / self.steps
+        size = step_share(self.steps, 1.0 if self.steps == 1 else None)
         for index in range(self.steps):
             if index > 0:
                 leaves = {m: (clean[m] + d).detach().requires_grad_() for m, d in delta.items()}

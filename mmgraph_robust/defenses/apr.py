@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mmgraph_robust.attacks.norms import steepest
 from mmgraph_robust.defenses.base import Defense, Step
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings
 from mmgraph_robust.utils import Domain, Float
 
@@ -44,9 +43,7 @@ class APR(Defense):
     }
 
     def __init__(self, *, weight: float = 1.0, eps: float = 0.5) -> None:
-        for key, number in (("weight", weight), ("eps", eps)):
-            if not 0 <= number < float("inf"):
-                raise ConfigError(f"'{type(self).__name__}' expects a finite {key} >= 0 (got {number})")
+        self._check_sizes(weight=weight, eps=eps)
         self.weight = weight
         self.eps = eps
 

@@ -103,25 +103,22 @@ class ModalityBalancing(Defense):
         warmup: int = 0,
         every: int = 1,
     ) -> None:
-        name = type(self).__name__
-        for key, number in (("weight", weight), ("eps", eps)):
-            if not 0 <= number < float("inf"):
-                raise ConfigError(f"'{name}' expects a finite {key} >= 0 (got {number})")
-        for key, count, low in (("pairs", pairs, 1), ("steps", steps, 1), ("every", every, 1), ("warmup", warmup, 0)):
-            if count is not None and count < low:
-                raise ConfigError(f"'{name}' expects {key} >= {low} (got {count})")
+        self._check_sizes(weight=weight, eps=eps)
+        self._check_counts(steps=steps, every=every, **({} if pairs is None else {"pairs": pairs}))
+        self._check(warmup=(warmup >= 0, ">= 0", warmup))
         for key, choice, known in (
             ("schedule", schedule, ("turn", "together")), ("duplicates", duplicates, ("first", "split")),
             ("unit", unit, ("rms", "absolute")), ("scope", scope, ("row", "matrix")),
             ("target", target, ("fixed", "moving")), ("other", other, ("sum", "mean")),
         ):  # fmt: skip
-            if choice not in known:
-                raise ConfigError(f"'{name}' expects {key} '{known[0]}' or '{known[1]}' (got '{choice}')")
+            self._check(**{key: (choice in known, f"'{known[0]}' or '{known[1]}'", choice)})
         if detach_vulnerability and detach_cover:
-            raise ConfigError(f"'{name}' expects detach_vulnerability or detach_cover, not both: nothing would train")
+            raise ConfigError(
+                f"'{type(self).__name__}' expects detach_vulnerability or detach_cover, not both: nothing would train"
+            )
         names = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
-        if not names or len(set(names)) < len(names):
-            raise ConfigError(f"'{name}' expects sensitive to name one modality or several (got {list(names)})")
+        once = 0 < len(names) == len(set(names))
+        self._check(sensitive=(once, "to name one modality or several", list(names)))
         self.sensitive = sensitive if isinstance(sensitive, str) else names
         self.schedule = schedule
         self.weight = weight

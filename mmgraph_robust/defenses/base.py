@@ -15,7 +15,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Domain
+from mmgraph_robust.utils import Described, Domain
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def step_again(step: Step, features: Features, scale: float = 1.0) -> None:
     (scale * loss).backward()
 
 
-class Defense:
+class Defense(Described):
     """Base of all defenses: plugs into training by at most three hooks and never touches a model.
 
     The same object may defend several trainings, one after the other: what it learns about one is set in :meth:`setup`.
@@ -149,11 +149,3 @@ class Defense:
 
     def load_state(self, state: dict[str, object]) -> None:
         """Takes up what :meth:`state` returned."""
-
-    def describe(self) -> dict[str, object]:
-        """Name and arguments as plain JSON values."""
-        return {"name": type(self).__name__} | {k: v for k, v in vars(self).items() if not k.startswith("_")}
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
-        return f"{type(self).__name__}({arguments})"

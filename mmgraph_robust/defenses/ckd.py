@@ -83,18 +83,9 @@ class CKD(Defense):
         teacher_batch_size: int = 2048,
         teacher_learning_rate: float = 1e-3,
     ) -> None:
-        name = type(self).__name__
-        for key, number in (("weight", weight), ("soft_weight", soft_weight)):
-            if not 0 <= number < float("inf"):
-                raise ConfigError(f"'{name}' expects a finite {key} >= 0 (got {number})")
-        for key, number in (("temperature", temperature), ("teacher_learning_rate", teacher_learning_rate)):
-            if not 0 < number < float("inf"):
-                raise ConfigError(f"'{name}' expects a finite {key} > 0 (got {number})")
-        for key, count in (
-            ("triples", triples), ("teacher_epochs", teacher_epochs), ("teacher_batch_size", teacher_batch_size),
-        ):  # fmt: skip
-            if count < 1:
-                raise ConfigError(f"'{name}' expects {key} >= 1 (got {count})")
+        self._check_sizes(weight=weight, soft_weight=soft_weight)
+        self._check_rates(temperature=temperature, teacher_learning_rate=teacher_learning_rate)
+        self._check_counts(triples=triples, teacher_epochs=teacher_epochs, teacher_batch_size=teacher_batch_size)
         self.weight = weight
         self.soft_weight = soft_weight
         self.temperature = temperature

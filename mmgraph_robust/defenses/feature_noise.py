@@ -10,7 +10,6 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Defense, check_reached, defended_modalities
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float
@@ -36,8 +35,7 @@ class FeatureNoise(Defense):
     search_space: ClassVar[Mapping[str, Domain]] = {"sigma": Float(0.01, 1.0, log=True)}
 
     def __init__(self, *, sigma: float = 0.05, modalities: Sequence[str] | None = None) -> None:
-        if not 0 <= sigma < float("inf"):
-            raise ConfigError(f"'{type(self).__name__}' expects a finite sigma >= 0 (got {sigma})")
+        self._check_sizes(sigma=sigma)
         self.sigma = sigma
         self.modalities = None if modalities is None else tuple(modalities)
 

@@ -12,7 +12,6 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Step, check_reached, step_again
 from mmgraph_robust.defenses.budgeted import Budgeted
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float, Int
@@ -63,10 +62,8 @@ class FreeAdversarialTraining(Budgeted):
         scope: Literal["item", "matrix"] = "item",
         relative: bool = True,
     ) -> None:
-        if replays < 1:
-            raise ConfigError(f"'{type(self).__name__}' expects replays >= 1 (got {replays})")
-        if not 0 < step_size < float("inf"):
-            raise ConfigError(f"'{type(self).__name__}' expects a finite step_size > 0 (got {step_size})")
+        self._check_counts(replays=replays)
+        self._check_rates(step_size=step_size)
         self.replays = replays
         self.step_size = step_size
         super().__init__(budget, modalities, scope, relative)

@@ -11,7 +11,6 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Defense, Step, check_reached, defended_modalities, feature_gradients
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
 from mmgraph_robust.typing import Features
@@ -42,8 +41,7 @@ class GradientPenalty(Defense):
     search_space: ClassVar[Mapping[str, Domain]] = {"weight": Float(1e-3, 1e3, log=True)}
 
     def __init__(self, *, weight: float = 1.0, modalities: Sequence[str] | None = None) -> None:
-        if not 0 <= weight < float("inf"):
-            raise ConfigError(f"'{type(self).__name__}' expects a finite weight >= 0 (got {weight})")
+        self._check_sizes(weight=weight)
         self.weight = weight
         self.modalities = None if modalities is None else tuple(modalities)
 

@@ -13,7 +13,6 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.adversarial_training import AdversarialTraining, Objective
 from mmgraph_robust.defenses.base import Step
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.metrics.ranking import edges_of
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
@@ -71,8 +70,7 @@ class ListwiseAdversarialTraining(AdversarialTraining):
         scope: Literal["item", "matrix"] = "item",
         relative: bool = True,
     ) -> None:
-        if rivals < 1:
-            raise ConfigError(f"'{type(self).__name__}' expects rivals >= 1 (got {rivals})")
+        self._check_counts(rivals=rivals)
         self.rivals = rivals
         super().__init__(
             weight=weight, budget=budget, steps=steps, modalities=modalities, scope=scope, relative=relative

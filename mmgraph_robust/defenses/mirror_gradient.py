@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from mmgraph_robust.defenses.base import Defense, Step, step_again
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.utils import Domain, Float, Int
 
 
@@ -43,13 +42,9 @@ class MirrorGradient(Defense):
     }
 
     def __init__(self, *, alpha1: float = 1.0, alpha2: float = 0.2, every: int = 3) -> None:
-        name = type(self).__name__
-        if not 0 < alpha1 < float("inf"):
-            raise ConfigError(f"'{name}' expects a finite alpha1 > 0 (got {alpha1})")
-        if not 0 <= alpha2 < float("inf"):
-            raise ConfigError(f"'{name}' expects a finite alpha2 >= 0 (got {alpha2})")
-        if every < 1:
-            raise ConfigError(f"'{name}' expects every >= 1 (got {every})")
+        self._check_rates(alpha1=alpha1)
+        self._check_sizes(alpha2=alpha2)
+        self._check_counts(every=every)
         self.alpha1 = alpha1
         self.alpha2 = alpha2
         self.every = every

@@ -10,7 +10,6 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Defense, check_reached, defended_modalities
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float
@@ -36,8 +35,7 @@ class ModalityDropout(Defense):
     search_space: ClassVar[Mapping[str, Domain]] = {"rate": Float(0.01, 0.7)}
 
     def __init__(self, *, rate: float = 0.2, modalities: Sequence[str] | None = None) -> None:
-        if not 0 <= rate <= 1:
-            raise ConfigError(f"'{type(self).__name__}' expects rate from 0 to 1 (got {rate})")
+        self._check(rate=(0 <= rate <= 1, "from 0 to 1", rate))
         self.rate = rate
         self.modalities = None if modalities is None else tuple(modalities)
 

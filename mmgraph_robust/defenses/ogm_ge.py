@@ -52,8 +52,7 @@ class OGMGE(Defense):
     }
 
     def __init__(self, *, alpha: float = 0.3, noise: bool = True) -> None:
-        if not 0 <= alpha < float("inf"):
-            raise ConfigError(f"'{type(self).__name__}' expects a finite alpha >= 0 (got {alpha})")
+        self._check_sizes(alpha=alpha)
         self.alpha = alpha
         self.noise = noise
 

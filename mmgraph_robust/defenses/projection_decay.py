@@ -45,8 +45,7 @@ class ProjectionDecay(Defense):
         modalities: Sequence[str] | None = None,
         parameters: Sequence[str] | None = None,
     ) -> None:
-        if not 0 <= weight < float("inf"):
-            raise ConfigError(f"'{type(self).__name__}' expects a finite weight >= 0 (got {weight})")
+        self._check_sizes(weight=weight)
         if modalities is not None and parameters is not None:
             raise ConfigError(f"'{type(self).__name__}' expects modalities or parameters, not both")
         self.weight = weight

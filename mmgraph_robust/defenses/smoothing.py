@@ -14,7 +14,7 @@ from mmgraph_robust.defenses.wrapped import WrappedModel
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import child_generator
+from mmgraph_robust.utils import child_generator, evaluating
 
 
 class Smoothed(WrappedModel):
@@ -71,7 +71,7 @@ class Smoothed(WrappedModel):
         if data is not None:
             features = model.features(data)
             if model.feature_path == "graph":
-                _check_reached(model, features, model.graph(data), names)
+                _check_noise_reaches(model, features, model.graph(data), names)
             deviation = torch.stack([sigma * features[m].double().square().mean().sqrt().cpu() for m in names])
         self.register_buffer("deviation", deviation)
 
@@ -90,14 +90,11 @@ class Smoothed(WrappedModel):
         return Embeddings(user, item)
 
 
-def _check_reached(model: Recommender, features: Features, graph: Graph, names: Sequence[str]) -> None:
+def _check_noise_reaches(model: Recommender, features: Features, graph: Graph, names: Sequence[str]) -> None:
     """Raises ConfigError where a compiled graph holds all that the model reads of the features (FREEDOM)."""
     other = features | {m: features[m].roll(1, 0) for m in names}
-    modes = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         one, two = (torch.cat(model(x, graph).concatenated()) for x in (features, other))
-    model.train(modes)
     if torch.equal(one, two):
         raise ConfigError(
             f"'{type(model).__name__}' reads {list(names)} only through its item graph, which is built once, without "

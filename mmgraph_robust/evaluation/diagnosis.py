@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -15,13 +16,16 @@ from mmgraph_robust.attacks.base import untouched
 from mmgraph_robust.attacks.victim import frozen, graph_under
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import NegativeSampler
+from mmgraph_robust.data.schema import INTERACTS, with_features
 from mmgraph_robust.data.schema import features as features_of
-from mmgraph_robust.data.schema import with_features
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.evaluation.robustness import sensitivity
 from mmgraph_robust.models import Embeddings, Recommender
-from mmgraph_robust.utils import child_generator
+from mmgraph_robust.utils import child_generator, chunks
+
+# At a time: vectors of all triples at once would take gigabytes.
+_TRIPLES = 1 << 17
 
 
 def diagnose(
@@ -69,7 +73,7 @@ def diagnose(
     sets = [[m] for m in model.modalities] + ([list(model.modalities)] if len(model.modalities) > 1 else [])
     entries: list[dict[str, Any]] = []
     for names in sets:
-        threat = ThreatModel(names, budget, labels=split)
+        threat = ThreatModel(names, budget, labels=split, goal=Untargeted(k=k))
         immune = model.feature_path == "none"
         outcome = untouched(model, data, threat) if immune else attack(model, data, threat, seed=seed)
         attacked = embed(model, outcome.data)
@@ -86,8 +90,7 @@ def diagnose(
             }
         )
         if minimal is not None and not immune:
-            wide = ThreatModel(names, 10 * budget, labels=split, goal=Untargeted(k=k))
-            least = minimal(model, data, wide, seed=seed)
+            least = minimal(model, data, replace(threat, budget=10 * budget), seed=seed)
             budgets = least.details["budget"]
             entries[-1]["minimal_budgets"] = summarize_budgets(budgets) if budgets.numel() else None
             entries[-1]["minimal_flags"] = least.flags
@@ -99,7 +102,7 @@ def diagnose(
         "clean": {"recall": recall, "margins": margins},
         "attacks": entries,
         "sensitive": sensitivity(recall, margins, alone),
-        "gradients": gradient_health(model, data, objective=objective, split=split, seed=seed),
+        "gradients": gradient_health(model, data, objective=objective, k=k, split=split, seed=seed),
         "carries": modality_shares(model, data, k=k, split=split),
     }
 
@@ -175,21 +178,25 @@ def flip_rate(
         clean: The model's embeddings on it.
         attacked: Those on the attacked data.
         split: The split of the positives.
-        negatives: Items without a training interaction that are drawn for each positive.
+        negatives: Items that are drawn for each positive, out of those with training interactions, each as often; what
+            the user liked, in whatever split, is left out.
         seed: Seed of the draw.
     """
     evaluator = Evaluator(data, split, [1], ["recall"])
     pairs = evaluator.pairs.repeat(1, negatives)
     drawn = NegativeSampler(Graph.from_data(data).to("cpu")).sample(pairs[0], child_generator(seed, "flips"))
-    relevant = evaluator.relevant.edge_index()
-    keys = pairs[0] * evaluator.relevant.num_cols + drawn
-    kept = ~torch.isin(keys, relevant[0] * evaluator.relevant.num_cols + relevant[1])
-    user, positive, negative = (x[kept] for x in (*pairs, drawn))
-    right = []
-    for embeddings in (clean, attacked):
-        u, i = (x.cpu() for x in embeddings.concatenated())
-        right.append((u[user] * (i[positive] - i[negative])).sum(1) > 0)
-    return float((right[0] & ~right[1]).sum() / right[0].sum().clamp(min=1))
+    width = evaluator.relevant.num_cols
+    liked = data[INTERACTS].edge_index.cpu()
+    kept = ~torch.isin(pairs[0] * width + drawn, liked[0] * width + liked[1])
+    triples = torch.stack([*pairs, drawn])[:, kept]
+    vectors = [tuple(x.cpu() for x in embeddings.concatenated()) for embeddings in (clean, attacked)]
+    right, turned = 0, 0
+    for start, stop in chunks(triples.size(1), _TRIPLES):
+        user, positive, negative = triples[:, start:stop]
+        before, after = ((u[user] * (i[positive] - i[negative])).sum(1) > 0 for u, i in vectors)
+        right += int(before.sum())
+        turned += int((before & ~after).sum())
+    return turned / max(right, 1)
 
 
 def gradient_health(
@@ -197,6 +204,7 @@ def gradient_health(
     data: HeteroData,
     *,
     objective: str = "ndcg",
+    k: int = 20,
     split: Literal["train", "val", "test"] = "test",
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
@@ -206,6 +214,7 @@ def gradient_health(
         model: The model.
         data: The clean data.
         objective: What an attacker would maximise.
+        k: Length of the lists that he means.
         split: The split whose positives he knows.
         seed: Seed of the objective.
 
@@ -218,7 +227,7 @@ def gradient_health(
     """
     if not model.modalities or model.feature_path == "none":
         return {}
-    threat = ThreatModel(list(model.modalities), labels=split)
+    threat = ThreatModel(list(model.modalities), labels=split, goal=Untargeted(k=k))
     result = {}
     with frozen(model):
         problem = Problem.from_data(model, data, threat, objective, seed)

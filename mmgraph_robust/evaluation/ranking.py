@@ -11,16 +11,18 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.schema import ITEM, USER, interactions
-from mmgraph_robust.errors import ConfigError, DataError
+from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.metrics import METRICS, hits, rank_items, ranking_metrics, score_margins
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.utils import evaluating
 
 
 class Evaluator:
     """Full ranking on one split, compiled once and used after every epoch.
 
-    All items are ranked for every user who has an interaction in the split, except those that she has seen.
+    All items are ranked for every user who has an interaction in the split, except those that she has seen. Users
+    without a training interaction count, too (the widely used toolbox drops them when it reads the data).
 
     Args:
         data: The data set.
@@ -31,7 +33,7 @@ class Evaluator:
             with the test items for a place, as in the widely used toolbox and its published numbers.
 
     Raises:
-        DataError: If the split is empty.
+        DataError: If the split is empty, or holds a pair twice or one that is left out of the ranking.
         ConfigError: If a cut-off or a metric is not known.
     """
 
@@ -47,6 +49,11 @@ class Evaluator:
         if not cutoffs or any(not isinstance(c, int) or c < 1 for c in cutoffs):
             raise ConfigError(f"'k' expects whole numbers >= 1 (got {k})")
         self.k = cutoffs
+        if isinstance(metrics, str):
+            raise ConfigError(f"'metrics' expects a list of names (got '{metrics}')")
+        for name in metrics:
+            if name not in METRICS:
+                raise ConfigError(unknown_name("metric", name, METRICS))
         self.metrics = list(metrics)
         self.split = split
         num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
@@ -62,6 +69,11 @@ class Evaluator:
             seen = interactions(data, "train").cpu()
             if split == "test" and mask_validation:
                 seen = torch.cat([seen, interactions(data, "val").cpu()], dim=1)
+        if torch.isin(self.pairs[0] * num_items + self.pairs[1], seen[0] * num_items + seen[1]).any():
+            raise DataError(
+                f"pairs of the {split} split stand in another one, whose items are left out of the ranking: nobody can "
+                "find them; 'validate' names them"
+            )
         self.seen = Adjacency.from_edge_index(seen, num_rows=num_users, num_cols=num_items)
         self.num_relevant = self.relevant.degree()
         self.users = self.num_relevant.nonzero().flatten()
@@ -94,22 +106,19 @@ class Evaluator:
 
 
 def embed(model: Recommender, data: HeteroData, graph: Graph | None = None) -> Embeddings:
-    """The model's embeddings on `data`, computed anew in evaluation mode without gradients.
+    """The model's embeddings on `data`, computed anew in evaluation mode, without gradients, and its own no longer.
 
     Args:
         model: The model; its mode is left as it was.
         data: The data, clean or attacked.
         graph: The graph of `data` compiled for the model, where it is at hand.
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            graph = model.graph(data) if graph is None else graph
-            embeddings: Embeddings = model(model.features(data), graph.to(model.device))
-            return embeddings
-    finally:
-        model.train(training)
+    with evaluating(model), torch.no_grad():
+        graph = model.graph(data) if graph is None else graph
+        embeddings: Embeddings = model(model.features(data), graph.to(model.device))
+    # A model without layers returns its parameters themselves, which go on to change where it is trained on.
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    return embeddings.map(lambda x: x.detach().clone() if x.untyped_storage().data_ptr() in own else x.detach())
 
 
 def evaluate(

@@ -10,7 +10,17 @@ from typing import Any, Literal
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from mmgraph_robust.attacks import PGD, Attack, GraphRelaxation, NeighbourSwap, Noise, ThreatModel, expand, suite
+from mmgraph_robust.attacks import (
+    PGD,
+    Attack,
+    GraphRelaxation,
+    NeighbourSwap,
+    Noise,
+    ThreatModel,
+    Untargeted,
+    expand,
+    suite,
+)
 from mmgraph_robust.attacks.base import Kind, untouched
 from mmgraph_robust.attacks.checks import Outcome, Snapshot, budget_overrun, compare, misses_planted_weakness
 from mmgraph_robust.attacks.probes import probe
@@ -20,7 +30,7 @@ from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Embeddings, Recommender
-from mmgraph_robust.utils import hash_json, pack
+from mmgraph_robust.utils import hash_json, hash_tensors, pack
 
 _LOG = logging.getLogger(__name__)
 _PROBED = 0.05
@@ -68,6 +78,7 @@ class RobustnessEvaluator:
         self._per_user = tuple(per_user)
         self._evaluator = Evaluator(data, split, k, mask_validation=mask_validation)
         self.clean = self._measured(embed(model, data))
+        self._weights = hash_tensors(**model.state_dict())
         self._attacked: dict[str, dict[str, Any]] = {}
         self._probed: dict[str, dict[str, str]] = {}
         self._planted: dict[str, str | None] = {}
@@ -79,7 +90,14 @@ class RobustnessEvaluator:
             attack: The attack.
             threat: What it may do.
             progress: Whether to show a progress bar.
+
+        Raises:
+            ConfigError: If the model has other weights than when this was made.
         """
+        if hash_tensors(**self.model.state_dict()) != self._weights:
+            raise ConfigError(
+                "the model has other weights than when its clean figures were taken: make a new evaluator"
+            )
         read = self._read(threat)
         # Without an item graph, frozen and rebuilt are one.
         described = threat.describe() if read is None else read.describe()
@@ -262,7 +280,8 @@ def find_sensitive(
     cutoff = cutoff_of(metric)
     if model.feature_path == "none" or not model.modalities:
         return None
-    attacks = [(attack or PGD(steps=10), ThreatModel([m], budget, labels="val")) for m in model.modalities]
+    goal = Untargeted(k=cutoff)
+    attacks = [(attack or PGD(steps=10), ThreatModel([m], budget, labels="val", goal=goal)) for m in model.modalities]
     outcome = robustness(model, data, attacks, split="val", k=[cutoff], checks=False, seed=seed, progress=False)
     clean = outcome["clean"]
     attacked = {

@@ -18,7 +18,7 @@ from mmgraph_robust.evaluation.certificates import certified_recall
 from mmgraph_robust.evaluation.ranking import Evaluator
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import child_generator, chunks
+from mmgraph_robust.utils import child_generator, chunks, evaluating
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,10 @@ def smoothed_recall(
     attacked = [m for m in threat.modalities if m in features]
     deviation = {m: sigma * float(features[m].double().square().mean().sqrt()) for m in attacked}
     allowed = threat.allowed(model.num_items, model.device)
-    generator = child_generator(seed, "smoothing")
+    # Not the stream of Smoothed, whose certificate would rest on the very draws that it is made of.
+    generator = child_generator(seed, "certificate", "smoothing")
     recalls, counts = [], torch.zeros(pairs.size(1), dtype=torch.long)
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for _ in tqdm(range(samples), desc="smoothing", disable=not progress, leave=False):
             noisy = dict(features)
             for m in attacked:
@@ -164,8 +163,6 @@ def smoothed_recall(
             found = evaluator.found(lists)
             counts += found
             recalls.append(certified_recall(pairs[0], found, found.double(), 0.0))
-    finally:
-        model.train(training)
     level = 1 - confidence
     distance = _distance(threat, features, deviation, allowed)
     lower = binomial_lower(counts, samples, level / (2 * pairs.size(1)))

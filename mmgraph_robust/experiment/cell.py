@@ -17,7 +17,7 @@ from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.reporting.settings import labelled_attacks
 from mmgraph_robust.training import data_hash
 from mmgraph_robust.utils import hash_json
-from mmgraph_robust.version import __version__
+from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def units(config: RunConfig, data: HeteroData) -> Iterator[Unit]:
         config: The run.
         data: Its data set.
     """
-    shared = [__version__, data_hash(data)]
+    shared = [TRAINING_VERSION, data_hash(data)]
     evaluation = config.evaluation.model_dump()
     for seed in config.seeds:
         # Which items are targets may depend on the seed.
@@ -158,7 +158,7 @@ def units(config: RunConfig, data: HeteroData) -> Iterator[Unit]:
                 key = hash_json([weights, evaluation])
                 cells = []
                 for place, (name, text) in enumerate(zip(names, described, strict=True)):
-                    own = hash_json([key, text])
+                    own = hash_json([key, text, ATTACK_VERSION])
                     cells.append(Cell(own, f"{stem}-{name}-{own[:12]}", type(attacks[place][0]).__name__, place))
                 yield Unit(
                     config.name,
@@ -176,7 +176,7 @@ def _made_of(component: Component) -> list[Any]:
 
 
 def _source(kind: type) -> str:
-    """The hash of the file that a class of another package stands in; nothing for our own, which the version tells."""
+    """The hash of the file that a class of another package stands in; nothing for our own, which the versions tell."""
     if kind.__module__.startswith("mmgraph_robust."):
         return ""
     file = inspect.getsourcefile(kind)

@@ -84,7 +84,17 @@ def train_one(
         "defenses": [{"name": defense, **sections["defense"]}],
         "training": sections["training"],
     }
-    config = RunConfig(settings)
+    if sections["defense"].get("sensitive") == "auto":
+        raise ConfigError(
+            "defense.sensitive = 'auto' asks an undefended model of the same run ('mmgraph run'): name a modality "
+            f"({', '.join(modalities(data))}), or 'all'"
+        )
+    try:
+        config = RunConfig(settings)
+    except ConfigError as error:
+        # As the keys are called here.
+        text = str(error).replace(f"models.{model}", "model").replace(f"defenses.{defense}", "defense")
+        raise ConfigError(text) from None
     check_device(device)
     training = config.training | config.models[0].training | config.defenses[0].training
     victim, plugged = build(config.models[0], config.defenses[0], data, seed)
@@ -97,11 +107,29 @@ def train_one(
     return evaluator(embed(victim, data))
 
 
-def evaluate_one(path: Path, source: str, split: str, k: Sequence[int], mask_validation: bool) -> dict[str, float]:
-    """Metrics of a saved model on one split."""
+def evaluate_one(
+    path: Path,
+    source: str,
+    split: str,
+    k: Sequence[int],
+    mask_validation: bool,
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+) -> dict[str, float]:
+    """Metrics of a saved model on one split.
+
+    Args:
+        path: The saved model.
+        source: See :func:`load_data`.
+        split: The split.
+        k: Cut-offs.
+        mask_validation: Whether validation items are left out when testing.
+        overrides: ``key=value`` pairs under ``data``.
+        device: Where to compute.
+    """
     if split not in _SPLITS:
         raise ConfigError(unknown_name("split", split, _SPLITS))
-    model, data = _open(path, source)
+    model, data = _open(path, source, _sections(overrides, ("data",))["data"], device)
     return evaluate(model, data, cast(Split, split), k, mask_validation=mask_validation)
 
 
@@ -115,6 +143,7 @@ def attack_one(
     seed: int,
     overrides: Sequence[str],
     out: Path | None,
+    device: str = "cpu",
 ) -> Attacked:
     """Attacks a saved model, and writes the attacked data where asked.
 
@@ -126,15 +155,16 @@ def attack_one(
         budget: Size of the change.
         scope: Whose norm it binds.
         seed: Seed of the attack.
-        overrides: ``key=value`` pairs under ``attack`` and ``threat``.
+        overrides: ``key=value`` pairs under ``attack``, ``threat`` and ``data``.
         out: Folder for the attacked data.
+        device: Where to compute.
     """
-    sections = _sections(overrides, ("attack", "threat"))
+    sections = _sections(overrides, ("attack", "threat", "data"))
     kind = find_component("attacks", name)
     attack: Attack = kind(**check_arguments(kind, sections["attack"], f"attack.{name}"))
     if out is not None and out.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
-    model, data = _open(path, source)
+    model, data = _open(path, source, sections["data"], device)
     names = list(chosen or model.modalities or modalities(data))
     values: dict[str, Any] = {"modalities": names, "budget": budget, "scope": scope}
     values |= sections["threat"]
@@ -147,13 +177,14 @@ def attack_one(
     return Attacked(clean | result.before, attacked | result.after, result.flags)
 
 
-def _open(path: Path, source: str) -> tuple[Recommender, HeteroData]:
-    model, data = load_model(path), load_data(source)
+def _open(path: Path, source: str, arguments: dict[str, Any], device: str) -> tuple[Recommender, HeteroData]:
+    check_device(device)
+    model, data = load_model(path).to(device), load_data(source, arguments)
     sizes = (int(data[USER].num_nodes), int(data[ITEM].num_nodes))
     if sizes != (model.num_users, model.num_items):
         raise DataError(
             f"{path} was trained on {model.num_users} users and {model.num_items} items, but {source} has "
-            f"{sizes[0]} and {sizes[1]}: give the data that it was trained on"
+            f"{sizes[0]} and {sizes[1]}: give the data that it was trained on, with the same --set data.KEY=VALUE"
         )
     if not trained_on(path, data):
         warnings.warn(

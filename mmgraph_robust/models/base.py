@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,10 +23,10 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn.losses import bpr_loss
 from mmgraph_robust.sparse import Adjacency, SoftGraph
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Domain, child_generator
+from mmgraph_robust.utils import Checked, Domain, child_generator
 
 
-class Recommender(torch.nn.Module):
+class Recommender(Checked, torch.nn.Module):
     """Base of all models: item features and a graph in, embeddings by channel out.
 
     A subclass writes :meth:`forward`, ``_reset(generator)``, which draws the initial parameters, and, where it has one,
@@ -65,7 +66,10 @@ class Recommender(torch.nn.Module):
         # Copying and unpickling make an empty object first and fill it themselves.
         if args or kwargs:
             # Past torch's own __setattr__, which wants its __init__ to have run.
-            object.__setattr__(model, "config", _named_arguments(cls, model, args, kwargs))
+            given = _named_arguments(cls, model, args, kwargs)
+            # Of their own: the caller may change his later.
+            copies = {k: copy.copy(v) if isinstance(v, dict | list) else v for k, v in given.items()}
+            object.__setattr__(model, "config", copies)
         return model
 
     def __init__(
@@ -84,6 +88,10 @@ class Recommender(torch.nn.Module):
         self.num_users = num_users
         self.num_items = num_items
         self.feature_dims = dict(feature_dims)
+        for name in self.feature_dims:
+            # The channel of the ids, and what torch refuses as the name of a part.
+            usable = name != "id" and "." not in name and not hasattr(torch.nn.ModuleDict(), name)
+            self._check(modalities=(usable, "with other names than this", name))
         self.feature_scale = dict(feature_scale or {})
         for name, factor in self.feature_scale.items():
             self.check_modality(name)
@@ -208,14 +216,14 @@ class Recommender(torch.nn.Module):
             adjacency = graph.item_graphs.get(name)
             if adjacency is None:
                 adjacency = graph.search(features[name], min(self.knn_k or 1, self.num_items))
-            elif not isinstance(adjacency, SoftGraph) and adjacency.num_edges != self.num_items * min(
-                self.knn_k or 1, self.num_items
-            ):
-                raise ConfigError(
-                    f"'{type(self).__name__}' expects knn_k={self.knn_k} neighbours per item in the stored graph of "
-                    f"'{name}' (got {adjacency.num_edges / self.num_items:g}): store it with add_item_graphs(data, "
-                    f"k={self.knn_k}), or build the model with that knn_k"
-                )
+            elif not isinstance(adjacency, SoftGraph):
+                count = adjacency.degree()
+                if not bool((count == min(self.knn_k or 1, self.num_items)).all()):
+                    raise ConfigError(
+                        f"'{type(self).__name__}' expects knn_k={self.knn_k} neighbours for every item in the stored "
+                        f"graph of '{name}' (got {int(count.min())} to {int(count.max())}): store it with "
+                        f"add_item_graphs(data, k={self.knn_k}), or build the model with that knn_k"
+                    )
             result[name] = adjacency
         return result
 
@@ -292,11 +300,6 @@ class Recommender(torch.nn.Module):
         positive = embeddings.scores(batch.user, batch.positive)
         negative = embeddings.scores(batch.user, batch.negative)
         return bpr_loss(positive, negative) + self.regularization(embeddings, batch)
-
-    def _check(self, **conditions: tuple[bool, str, object]) -> None:
-        for name, (holds, expected, value) in conditions.items():
-            if not holds:
-                raise ConfigError(f"'{type(self).__name__}' expects {name} {expected} (got {value!r})")
 
     def _refuse_scale(self, names: Iterable[str]) -> None:
         """Raises ConfigError for a scale of features that are brought to length one before anything is learned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -96,7 +96,22 @@ class Embeddings:
 
     def detach(self) -> Embeddings:
         """The same values, cut from the autograd graph."""
-        user, item, extra = ({c: x.detach() for c, x in part.items()} for part in (self.user, self.item, self.extra))
+        return self.map(torch.Tensor.detach)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Embeddings:
+        """Every matrix put through a function, once each: channels that share a matrix go on sharing it.
+
+        Args:
+            function: Takes a matrix and returns one.
+        """
+        made: dict[int, Tensor] = {}
+
+        def once(x: Tensor) -> Tensor:
+            if id(x) not in made:
+                made[id(x)] = function(x)
+            return made[id(x)]
+
+        user, item, extra = ({c: once(x) for c, x in part.items()} for part in (self.user, self.item, self.extra))
         return Embeddings(user, item, extra)
 
     def check_finite(self) -> Embeddings:

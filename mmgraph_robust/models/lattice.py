@@ -157,5 +157,7 @@ class LATTICE(Recommender):
         return self.reg * batch_squares(*embeddings.concatenated(), batch.ids)
 
     def _latent_graphs(self, features: Features, graph: Graph) -> dict[str, Adjacency]:
-        original = {name: a.normalize("gcn") for name, a in self.item_graphs(features, graph).items()}
+        original = {}
+        if self.latent.skip > 0:  # else nobody reads the graph of the raw features
+            original = {name: a.normalize("gcn") for name, a in self.item_graphs(features, graph).items()}
         return self.latent.by_modality(self.read(features), original, graph.search)

@@ -106,7 +106,8 @@ class MGCN(Recommender):
             reg=(reg >= 0, ">= 0", reg),
         )
         self._check_modalities()
-        self.knn_k = knn_k
+        # Without a layer on it, no item graph is read.
+        self.knn_k = knn_k if num_item_layers > 0 else None
         self.num_item_layers = num_item_layers
         self.contrast = contrast
         self.temperature = temperature
@@ -145,13 +146,12 @@ class MGCN(Recommender):
 
     def _views(self, features: Features, graph: Graph) -> dict[str, Tensor]:
         """``[num_nodes, embedding_dim]`` per modality: what the gates let pass of the ids, propagated."""
-        similar = self.item_graphs(features, graph)
+        similar = {m: a.normalize("gcn") for m, a in self.item_graphs(features, graph).items()} if self.knn_k else {}
         views = {}
         for name, x in self.read(features).items():
             view = self.item_id * torch.sigmoid(self.purifier[name](self.projection[name](x)))
-            adjacency = similar[name].normalize("gcn")
             for _ in range(self.num_item_layers):
-                view = spmm(adjacency, view)
+                view = spmm(similar[name], view)
             views[name] = torch.cat([spmm(graph.interactions_sym, view), view])
         return views
 

@@ -14,7 +14,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings, sum_tensors
 from mmgraph_robust.nn import Linear, batch_squares
-from mmgraph_robust.nn.init import xavier_uniform
+from mmgraph_robust.nn.init import xavier_linears, xavier_uniform
 from mmgraph_robust.nn.noise import seeded_dropout
 from mmgraph_robust.sparse import spmm
 from mmgraph_robust.typing import Features
@@ -142,11 +142,7 @@ class MMSSL(Recommender):
     def _reset(self, generator: torch.Generator) -> None:
         xavier_uniform(self.user_id, generator)
         xavier_uniform(self.item_id, generator)
-        for module in self.modules():
-            if isinstance(module, Linear):
-                xavier_uniform(module.weight, generator)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
+        xavier_linears(self, generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with the channel ``id`` and one per modality; what the loss reads of users and items beside."""

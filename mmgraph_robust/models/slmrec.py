@@ -14,7 +14,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import LightPropagation, Linear, info_nce
-from mmgraph_robust.nn.init import xavier_uniform
+from mmgraph_robust.nn.init import xavier_linears, xavier_uniform
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, Int, matmul, row_lengths
 
@@ -118,11 +118,7 @@ class SLMRec(Recommender):
     def _reset(self, generator: torch.Generator) -> None:
         xavier_uniform(self.user_id, generator)
         xavier_uniform(self.item_id, generator)
-        for module in self.modules():
-            if isinstance(module, Linear):
-                xavier_uniform(module.weight, generator)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
+        xavier_linears(self, generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings with the channel ``id`` and one per modality; the branches' items beside them."""
@@ -130,7 +126,7 @@ class SLMRec(Recommender):
         inputs: dict[str, Tensor] = {"id": self.item_id}
         for name in self.modalities:
             linear = cast(Linear, self.projection[name])
-            # Normalised after the product, which spares a copy of the features, with F.normalize's own bound.
+            # Normalised after the product, which spares a copy of the features.
             size = row_lengths(features[name])
             inputs[name] = matmul(features[name], linear.weight.t()) / size + linear.bias
         users: dict[str, Tensor] = {}

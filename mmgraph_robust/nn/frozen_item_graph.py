@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from mmgraph_robust.errors import ConfigError, unknown_name
-from mmgraph_robust.sparse import Adjacency, knn_graph
+from mmgraph_robust.sparse import Adjacency, SoftGraph, knn_graph
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.typing import Features
 
@@ -63,8 +63,16 @@ class FrozenItemGraph(torch.nn.Module):
 
     @staticmethod
     def normalized(graph: Adjacency) -> Adjacency:
-        """The graph of one modality, unweighted: every edge the same, whatever its cosine."""
-        return graph.unweighted().normalize("gcn")
+        """The graph of one modality, unweighted: every edge the same, whatever its cosine.
+
+        But for a cosine of zero: an item without a feature has one with every other, and its neighbours would be the
+        first of the catalogue.
+        """
+        if isinstance(graph, SoftGraph):
+            return graph.unweighted().normalize("gcn")
+        alike = graph.values() != 0
+        plain = graph.unweighted() if bool(alike.all()) else graph.with_value(alike.to(graph.values().dtype))
+        return plain.normalize("gcn")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={self.k}, weights={self.weights})"

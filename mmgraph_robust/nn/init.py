@@ -23,6 +23,15 @@ def xavier_linear(linear: torch.nn.Linear, generator: torch.Generator | None = N
         torch.nn.init.zeros_(linear.bias)
 
 
+def xavier_linears(module: torch.nn.Module, generator: torch.Generator | None = None) -> None:
+    """Xavier-uniform weights and zero biases in every linear layer of a module."""
+    for linear in module.modules():
+        if isinstance(linear, torch.nn.Linear):
+            xavier_uniform(linear.weight, generator)
+            if linear.bias is not None:
+                torch.nn.init.zeros_(linear.bias)
+
+
 def xavier_normal(parameter: Tensor, generator: torch.Generator | None = None) -> None:
     """Xavier-normal values."""
     torch.nn.init.xavier_normal_(parameter, generator=generator)

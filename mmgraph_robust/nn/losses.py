@@ -11,7 +11,8 @@ from mmgraph_robust.utils import matmul, unit_rows
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     r"""The loss of `"BPR: Bayesian Personalized Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_
-    (Rendle et al., UAI 2009), :math:`-\frac{1}{B} \sum \log \sigma(s_{ui} - s_{uj})`, in a form that cannot overflow.
+    (Rendle et al., UAI 2009), :math:`-\frac{1}{B} \sum \log \sigma(s_{ui} - s_{uj})`, in a form that cannot overflow
+    (the widely used toolbox adds 1e-10 to the sigmoid instead).
 
     Args:
         positive: ``[batch_size]`` scores of the items that the users chose.

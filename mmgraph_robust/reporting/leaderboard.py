@@ -47,7 +47,9 @@ def leaderboard(
     if compared is None:
         compared = comparisons(entries, metric, settings=settings)
     compared = [one for one in compared if one.setting is None or one.setting in settings]
-    marks = {(one.dataset, one.model, one.defense, one.setting): MARKS.get(one.verdict, "") for one in compared}
+    # No verdict on a number that a check contradicts, be it the other one's.
+    judged = [one for one in compared if not one.doubts]
+    marks = {(one.dataset, one.model, one.defense, one.setting): MARKS.get(one.verdict, "") for one in judged}
 
     def value(row: Row | None, metric: str) -> Cell:
         if row is None:
@@ -68,7 +70,8 @@ def leaderboard(
     if any(one.test for one in compared):
         notes.append(
             f"{MARKS['better']} better, {MARKS['worse']} worse than the same model without a defense on the same "
-            "features; without a mark, no difference was shown."
+            "features; without a mark, no difference was shown, or one of the two numbers is marked "
+            f"{DOUBTFUL}."
         )
     return board(rows, metric, settings, value, change, [*notes, *notes_on_tests(compared)], seeds_column=True)
 

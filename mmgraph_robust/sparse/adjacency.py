@@ -11,6 +11,7 @@ from torch import Tensor
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.structure import Structure, lasting
+from mmgraph_robust.utils import is_on
 
 Normalization: TypeAlias = Literal["sym", "row", "col", "gcn"]
 
@@ -256,9 +257,9 @@ class Adjacency:
 
     def to(self, device: torch.device | str) -> Adjacency:
         """The same matrix on another device (itself where it is there already)."""
-        device = torch.device(device)
-        if device == self.device:
+        if is_on(self.device, device):
             return self
+        device = torch.device(device)
         return Adjacency(self.structure.to(device), None if self.value is None else self.value.to(device))
 
     def edge_index(self) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.knn import edge_cosine
 from mmgraph_robust.sparse.structure import Structure
+from mmgraph_robust.utils import is_on
 
 
 class SoftGraph(Adjacency):
@@ -50,9 +51,9 @@ class SoftGraph(Adjacency):
 
     def to(self, device: torch.device | str) -> Adjacency:
         """The same graph on another device (itself where it is there already)."""
-        device = torch.device(device)
-        if device == self.device:
+        if is_on(self.device, device):
             return self
+        device = torch.device(device)
         return SoftGraph(self.structure.to(device), self.cosine.to(device), self.selection.to(device))
 
 

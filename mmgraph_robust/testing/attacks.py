@@ -103,8 +103,8 @@ def _check_error(attack: Attack, model: Recommender, data: HeteroData, threat: T
 
     def fail(module: torch.nn.Module, args: Any, output: Embeddings) -> None:
         calls[0] += 1
-        # The first calls are those before the search.
-        if calls[0] == 4:
+        # Two are made before the search; where the search asks the model nothing, the third is that of the judgement.
+        if calls[0] == 3:
             raise _InterruptionError
 
     before = Snapshot(model, data)

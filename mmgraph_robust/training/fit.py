@@ -28,6 +28,7 @@ from mmgraph_robust.training.checkpoint import describe_model, load_checkpoint, 
 from mmgraph_robust.training.guards import check_defended, check_gradients, check_loss
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors
+from mmgraph_robust.version import TRAINING_VERSION
 
 SEARCH_SPACE: Mapping[str, Domain] = {
     "learning_rate": Float(1e-4, 1e-2, log=True),
@@ -94,7 +95,9 @@ def fit(
     """Trains a model on the training split, with Adam and early stopping on the validation split.
 
     The model is trained where it is: move it first to train on another device. All randomness comes from `seed`, so
-    the same call gives the same numbers, bitwise on the CPU. The weights of the best validated epoch are restored.
+    the same call gives the same numbers, bitwise on the CPU, but for what a model of one's own draws from the process
+    itself, as :class:`torch.nn.Dropout` does (it should draw from ``graph.generator``). The weights of the best
+    validated epoch are restored.
 
     Args:
         model: The model; it goes on from the weights that it has.
@@ -121,7 +124,8 @@ def fit(
         DataError: If the data are not usable, or there is no validation split.
         ConfigError: If an argument is out of range, or a defense changes features that the model does not meet.
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
-        CheckpointError: If the checkpoint is damaged or was made with other settings or data.
+        CheckpointError: If the checkpoint is damaged, was made with other settings or data, or holds more than
+            `max_epochs`.
     """
     cutoff = check_settings(
         max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate,
@@ -147,12 +151,17 @@ def fit(
         settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, eval_every, monitor]
         key = hash_json(
             [
-                *settings, type(model).__name__, describe_model(model), defense.describe() if defense else None,
-                data_hash(data),
+                TRAINING_VERSION, *settings, type(model).__name__, describe_model(model),
+                defense.describe() if defense else None, data_hash(data),
             ]
         )  # fmt: skip
         if Path(checkpoint).exists():
             best = _resume(Path(checkpoint), key, model, optimizer, history, defense)
+            if history.epochs > max_epochs:
+                raise CheckpointError(
+                    f"{checkpoint} holds {history.epochs} epochs, more than max_epochs={max_epochs}: raise it, or give "
+                    "another file"
+                )
             # Patience may be another than when the checkpoint was written.
             last = max((int(r["epoch"]) for r in history.records if monitor in r), default=-1)
             history.stopped_early = last - history.best_epoch >= patience

@@ -78,7 +78,10 @@ class Command:
         page = self.folder / "study.html"
         write_study_page(self.config, study, page)
         paths = export(self.config, study, self.folder / "best")
-        lines = [f"The whole study, with pictures: {page}", f"All of it, live: optuna-dashboard {shown(self.storage)}"]
+        lines = [
+            f"The whole study, with pictures: {page}",
+            f"All of it, live (pip install optuna-dashboard): optuna-dashboard {shown(self.storage)}",
+        ]
         if paths:
             lines.insert(1, f"The best trial, to be run: mmgraph run {paths[0]}")
         if "test" not in study.user_attrs and paths:

@@ -1,12 +1,15 @@
 """Small helpers that know nothing of recommendation: seeds, files, hashes, ordering, chunks, search domains."""
 
+from mmgraph_robust.utils.arguments import Checked, Described
 from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.dense import matmul
+from mmgraph_robust.utils.devices import is_on
 from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.locks import claim
 from mmgraph_robust.utils.memory import keep_freed_memory, peak_memory, reset_peak_memory
+from mmgraph_robust.utils.modes import evaluating
 from mmgraph_robust.utils.packing import pack, unpack
 from mmgraph_robust.utils.plugins import find_class, load_plugin, plugins, room_classes
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
@@ -15,7 +18,9 @@ from mmgraph_robust.utils.topk import stable_topk
 
 __all__ = [
     "Categorical",
+    "Checked",
     "Choice",
+    "Described",
     "Domain",
     "Float",
     "Int",
@@ -23,9 +28,11 @@ __all__ = [
     "child_generator",
     "chunks",
     "claim",
+    "evaluating",
     "find_class",
     "hash_json",
     "hash_tensors",
+    "is_on",
     "keep_freed_memory",
     "load_plugin",
     "matmul",

@@ -11,11 +11,12 @@ _SHORTEST = 1e-12
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    r"""Rows scaled to length one, :math:`x_i / \max(\Vert x_i \Vert, 10^{-12})`, differentiable twice; in float16 the
-    bound is its smallest normal number.
+    r"""Rows scaled to length one, :math:`x_i / \Vert x_i \Vert`, differentiable twice.
 
-    The same numbers as ``torch.nn.functional.normalize(x, dim=1)``, whose backward pass, through the norm and the
-    quotient one by one, takes four to five times as long. torch.func's transforms do not know it.
+    A row shorter than 1e-12 (in float16 its smallest normal number) has no direction: it becomes zero, with a gradient
+    of zero, where ``torch.nn.functional.normalize(x, dim=1)`` has one of 1e12, beside which those of all other rows
+    vanish. Else it gives the same numbers as that, whose backward pass, through the norm and the quotient one by one,
+    takes four to five times as long. torch.func's transforms do not know it.
 
     Args:
         x: ``[n, dim]``
@@ -28,8 +29,11 @@ def unit_rows(x: Tensor) -> Tensor:
 
 
 def row_lengths(x: Tensor) -> Tensor:
-    r"""Lengths of rows, :math:`\max(\Vert x_i \Vert, 10^{-12})`, differentiable twice also where a row is zero, where
+    r"""Lengths of rows to divide by, differentiable twice also where a row is zero, where
     :func:`torch.linalg.vector_norm` is not.
+
+    Those of rows that are shorter than 1e-12 (in float16 than the root of its smallest normal number) are infinite, so
+    that what is divided by them becomes zero and has no gradient, as in :func:`unit_rows`.
 
     Args:
         x: ``[n, dim]``
@@ -38,7 +42,8 @@ def row_lengths(x: Tensor) -> Tensor:
         - **output:** ``[n, 1]``
     """
     shortest = max(_SHORTEST**2, torch.finfo(x.dtype).tiny)
-    return x.square().sum(1, keepdim=True).clamp(min=shortest).sqrt()
+    square = x.square().sum(1, keepdim=True)
+    return square.masked_fill(square < shortest, torch.inf).sqrt()
 
 
 class _UnitRows(torch.autograd.Function):
@@ -51,10 +56,10 @@ class _UnitRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, unit = ctx.saved_tensors
-        # Shorter rows are divided by a constant; of these, what is taken away here is next to nothing.
         along = (grad * unit).sum(1, keepdim=True)
         return torch.addcmul(grad, unit, along, value=-1) / _length(x)
 
 
 def _length(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=max(_SHORTEST, torch.finfo(x.dtype).tiny))
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return length.masked_fill(length < max(_SHORTEST, torch.finfo(x.dtype).tiny), torch.inf)

@@ -134,7 +134,7 @@ def test_errors_leave_the_model_as_it_was(shop, trained):
         def run(self, problem, generator, progress):
             raise RuntimeError("inside")
 
-    trained.train()
+    trained = copy.deepcopy(trained).train()
     with pytest.raises(RuntimeError, match="inside"):
         Broken()(trained, shop, ThreatModel(["visual"]))
     assert trained.training

@@ -1,8 +1,11 @@
+import math
+from statistics import fmean, stdev
+
 import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import OBJECTIVES
+from mmgraph_robust.attacks import OBJECTIVES, Hide, Problem, Promote, ThreatModel, objectives, pick_items
 from mmgraph_robust.models import Embeddings
 
 
@@ -15,6 +18,20 @@ def embeddings(data, seed=0):
     g = torch.Generator().manual_seed(seed)
     users, items = data["user"].num_nodes, data["item"].num_nodes
     return Embeddings({"id": torch.randn(users, 4, generator=g)}, {"id": torch.randn(items, 4, generator=g)})
+
+
+def scores_of(e):
+    return e.user["id"] @ e.item["id"].t()
+
+
+def orders(data, e, users):
+    """The items that each user has not had, the best first."""
+    scores, train = scores_of(e), mr.data.interactions(data, "train")
+    result = {}
+    for user in users.unique().tolist():
+        had = set(train[1][train[0] == user].tolist())
+        result[user] = [i for i in scores[user].argsort(descending=True).tolist() if i not in had]
+    return result
 
 
 def test_margin_equals_a_loop(tiny):
@@ -48,16 +65,96 @@ def test_the_rival_stands_at_the_boundary(shop):
         assert rival == next(i for rank, i in enumerate(order) if rank >= 4 and i not in positive)
 
 
-def test_lost_positives_give_no_gradient(shop):
-    pairs, value = objective("boundary", shop, k=5)
+@pytest.mark.parametrize("promote", [False, True])
+def test_boundary_equals_a_loop(shop, promote):
+    """Also later, when the scale is still that of the first call."""
+    pairs, value = objective("boundary", shop, k=5, promote=promote)
+    temperature = None
+    for seed in (0, 1):
+        e = embeddings(shop, seed)
+        scores, order = scores_of(e), orders(shop, e, pairs[0])
+        margins = []
+        for user, item in pairs.t().tolist():
+            own = pairs[1][pairs[0] == user].tolist()
+            rival = next(j for rank, j in enumerate(order[user], 1) if rank >= 5 and j not in own)
+            margins.append(float(scores[user, item] - scores[user, rival]))
+        temperature = stdev(margins) if temperature is None else temperature
+        if promote:
+            expected = fmean(1 / (1 + math.exp(-margin / temperature)) for margin in margins)
+        else:
+            expected = -fmean(temperature * math.log1p(math.exp(margin / temperature)) for margin in margins)
+        assert float(value(e, exact=True)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("promote", [False, True])
+def test_ndcg_equals_a_loop(shop, promote, monkeypatch):
+    """Also in blocks of a few pairs, and later, when the scale is still that of the first call."""
+    monkeypatch.setattr(objectives, "_BLOCK_ELEMENTS", 100)
+    pairs, value = objective("ndcg", shop, k=5, promote=promote)
+    size = value.rivals.size
+    assert size < 50
+    temperature = None
+    for seed in (0, 1):
+        e = embeddings(shop, seed)
+        scores, order = scores_of(e), orders(shop, e, pairs[0])
+        if temperature is None:
+            temperature = fmean(float(scores[u, items[:size]].std(correction=0)) for u, items in order.items()) / 2
+        gains = []
+        for user, item in pairs.t().tolist():
+            rank = 1.0
+            for other in order[user][:size]:
+                if other != item:
+                    rank += 1 / (1 + math.exp(float(scores[user, item] - scores[user, other]) / temperature))
+            gains.append(1 / math.log2(1 + rank))
+        assert float(value(e, exact=True)) == pytest.approx(fmean(gains) if promote else -fmean(gains), abs=1e-5)
+
+
+@pytest.mark.parametrize("promote", [False, True])
+def test_hook_equals_a_loop(shop, promote):
+    """The vector of the hook is that of the first call, also when the item has moved since."""
+    pairs, value = objective("hook", shop, promote=promote)
+    first = embeddings(shop)
+    liked = [fmean(column) for column in scores_of(first).t().tolist()]
+    hook = first.item["id"][liked.index(max(liked) if promote else min(liked))]
+    for e in (first, embeddings(shop, 1)):
+        distances = [float((e.item["id"][item] - hook).square().sum()) for item in set(pairs[1].tolist())]
+        assert float(value(e)) == pytest.approx(-fmean(distances), rel=1e-5)
+
+
+@pytest.mark.parametrize(("goal", "extreme"), [(Hide, min), (Promote, max)])
+def test_who_hides_items_draws_them_to_the_least_liked(shop, trained, goal, extreme):
+    targets = pick_items(shop, 3, "popular")
+    problem = Problem.from_data(trained, shop, ThreatModel(["visual"], 0.3, goal=goal(targets)), "hook")
+    found = mr.evaluation.embed(trained, shop)
+    user, item = found.concatenated()
+    liked = [fmean((user @ vector).tolist()) for vector in item]
+    hook = item[liked.index(extreme(liked))]
+    expected = -fmean(float((item[i] - hook).square().sum()) for i in targets)
+    assert problem.worth(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["margin", "bpr"])
+def test_a_promotion_turns_the_sign(tiny, name):
+    e = embeddings(tiny)
+    assert float(objective(name, tiny, promote=True)[1](e)) == -float(objective(name, tiny)[1](e)) != 0
+
+
+def test_lost_pairs_give_no_gradient(shop):
+    pairs = mr.data.interactions(shop, "test")
+    other = int(((pairs[0] != pairs[0, 0]) & (pairs[1] != pairs[1, 0])).nonzero()[0])
+    (lost, kept), (gone, held) = pairs[:, [0, other]].tolist()
+    value = OBJECTIVES["boundary"](pairs[:, [0, other]], mr.Graph.from_data(shop), k=5)
     e = embeddings(shop)
+    user, item = e.user["id"], e.item["id"]
+    item[held] = 10 * user[kept]
     value(e)
-    user, item = int(pairs[0, 0]), int(pairs[1, 0])
-    moved = e.item["id"].clone()
-    moved[item] = -1e3 * e.user["id"][user]
-    leaf = moved.requires_grad_()
-    loss = value(Embeddings(e.user, {"id": leaf}))
-    assert torch.isfinite(loss)
+    item[gone] = -1e6 * user[lost]
+    leaves = user.clone().requires_grad_(), item.clone().requires_grad_()
+    by_user, by_item = torch.autograd.grad(value(Embeddings({"id": leaves[0]}, {"id": leaves[1]})), leaves)
+    assert by_user[kept].any()
+    assert by_item[held].any()
+    assert not by_user[lost].any()
+    assert not by_item[gone].any()
 
 
 def test_every_objective_is_one_and_a_bare_one_has_no_value(tiny):
@@ -69,23 +166,3 @@ def test_every_objective_is_one_and_a_bare_one_has_no_value(tiny):
     bare = Objective(pairs, mr.Graph.from_data(tiny))
     with pytest.raises(NotImplementedError):
         bare(embeddings(tiny))
-
-
-def test_the_search_space_is_a_problem(shop, trained):
-    seen = []
-
-    class Look(mr.attacks.Attack):
-        def run(self, problem, generator, progress):
-            seen.append(problem)
-            assert isinstance(problem, mr.attacks.Problem)
-            value, gradient = problem.value_and_gradient(problem.zero())
-            assert abs(value - problem.value(problem.zero())) < 1e-5
-            # Finite differences along the gradient agree with it.
-            step = {m: 1e-2 * g / g.norm() for m, g in gradient.items()}
-            rise = (problem.value(step) - problem.value({m: -d for m, d in step.items()})) / 2
-            expected = float(sum((g * step[m]).sum() for m, g in gradient.items()))
-            assert abs(rise - expected) < 0.1 * abs(expected)
-            return problem.zero()
-
-    Look()(trained, shop, mr.attacks.ThreatModel(["visual"], 0.5))
-    assert len(seen) == 1

@@ -92,18 +92,22 @@ def test_a_killed_suite_goes_on_to_the_same_numbers(shop, trained, fast, tmp_pat
     assert resumed.flags == whole.flags
     assert torch.equal(resumed.details["values"], whole.details["values"])
     # Another threat, seed, model or surrogate is another result.
-    number = len(list(tmp_path.iterdir()))
+    own = list(tmp_path.iterdir())
+    other = copy.deepcopy(trained)
+    with torch.no_grad():
+        other.user[0, 0] += 1e-3
     suite(fast, folder=tmp_path, surrogates=surrogates)(trained, shop, ThreatModel(["visual"], 0.06))
     suite(fast, folder=tmp_path, surrogates=surrogates)(trained, shop, threat, seed=1)
-    assert len(list(tmp_path.iterdir())) == 3 * number
-    path = next(iter(tmp_path.iterdir()))
+    suite(fast, folder=tmp_path, surrogates=surrogates)(other, shop, threat)
+    assert len(list(tmp_path.iterdir())) == 4 * len(own)
+    suite(fast, folder=tmp_path, surrogates=[other])(trained, shop, threat)
+    assert len(list(tmp_path.iterdir())) == 5 * len(own)
+    path = own[0]
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="is damaged"):
-        for one in (threat, ThreatModel(["visual"], 0.06)):
-            for seed in (0, 1):
-                suite(fast, folder=tmp_path, surrogates=surrogates)(trained, shop, one, seed=seed)
+        suite(fast, folder=tmp_path, surrogates=surrogates)(trained, shop, threat)
 
 
 def test_a_random_model_too_goes_on_to_the_same_numbers(fast, tmp_path):

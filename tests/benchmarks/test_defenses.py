@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
+from benchmarks import trained
 from benchmarks.defenses import search as room
 from benchmarks.defenses.__main__ import main
 from benchmarks.defenses.ablation import ablate, draw
@@ -103,7 +104,7 @@ def test_every_defense_gets_the_same_number_of_candidates():
 
 def test_unknown_names_are_said_before_any_training(small, folder, tmp_path, monkeypatch):
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     where = {"folder": folder, "work": tmp_path, "out": tmp_path, "progress": False, "threads": 0}
     with pytest.raises(ConfigError, match="did you mean 'AdversarialTraining'"):
         main("shop", "VBPR", only="none;AdversarialTrainin", seeds=1, **where)
@@ -128,7 +129,7 @@ def test_a_row_for_others_is_left_out_and_a_model_that_cannot_be_built_is_said_f
     assert labels_for("shop", "VBPR") == ["none", "wrong"]
     assert labels_for("tiktok", "GRCN") == ["none", "elsewhere", "of another", "wrong"]
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     with pytest.raises(ConfigError, match="unknown modality 'acoustic'"):
         main("shop", "VBPR", only="", seeds=1, folder=folder, work=tmp_path, out=tmp_path, progress=False, threads=0)
     assert counted.trainings == 0
@@ -216,11 +217,11 @@ def test_a_killed_search_goes_on_to_the_same_numbers(small, folder, tmp_path, mo
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(room, "fit", Counted(last=8))
+        patch.setattr(trained, "fit", Counted(last=8))
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "killed")
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     again = run(tmp_path / "killed")
     assert counted.trainings == 2  # of three: the first was done
     assert [r["test"]["attacks"] for r in again["runs"]] == [r["test"]["attacks"] for r in whole["runs"]]
@@ -278,7 +279,7 @@ def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp
 
 def test_an_ablation_has_every_value_once_and_trains_the_base_once(small, folder, tmp_path, monkeypatch):
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     result = ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "AdversarialTraining")
     assert counted.trainings == 4  # the base is a point of both panels; and the undefended model
     assert [[p["value"] for p in panel] for panel in result["panels"].values()] == [[0.0, 0.1], [1, 2]]
@@ -298,7 +299,7 @@ def test_what_was_judged_is_judged_once_for_the_same_budgets(small, folder, work
     trainer = Trainer(read_data("shop", folder), work, False)
     first = search("shop", "VBPR", "none", trainer, 1)
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     asked = []
     attacked = Trainer.attacked
     monkeypatch.setattr(Trainer, "attacked", lambda *args: asked.append(1) or attacked(*args))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
+from benchmarks import trained
 from benchmarks.quality import search as room
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.search import Trainer, candidates, read_data, search, spaces
@@ -96,7 +97,7 @@ def test_every_backbone_gets_the_same_number_of_candidates():
 
 def test_unknown_names_are_said_before_any_training(small, folder, run, monkeypatch):
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     with pytest.raises(ConfigError, match="did you mean 'VBPR'"):
         run(only="BPRMF, VBPRR")
     with pytest.raises(ConfigError, match="unknown data set 'shops'"):
@@ -178,7 +179,7 @@ def test_the_test_numbers_are_those_of_the_stored_models(run, folder, tmp_path):
 
 def test_a_longer_training_goes_on_from_the_shorter_one(small, folder, tmp_path, monkeypatch):
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     data, settings = read_data("shop", folder), candidates("VBPR")[0]
     trainer, direct = (Trainer(data, tmp_path / name, False) for name in ("steps", "direct"))
     assert trainer("VBPR", settings, 0, 2)["epochs"] == 2
@@ -191,14 +192,14 @@ def test_a_longer_training_goes_on_from_the_shorter_one(small, folder, tmp_path,
 @pytest.mark.parametrize("last", [1, 8, 10, 14])
 def test_a_killed_run_goes_on_to_the_same_result(run, monkeypatch, tmp_path, last):
     whole = Counted()
-    monkeypatch.setattr(room, "fit", whole)
+    monkeypatch.setattr(trained, "fit", whole)
     expected = timeless(run(work=tmp_path / "whole"))
     assert whole.trainings == TRAININGS
     killed, rest = Counted(last), Counted()
-    monkeypatch.setattr(room, "fit", killed)
+    monkeypatch.setattr(trained, "fit", killed)
     with pytest.raises(KeyboardInterrupt):
         run()
-    monkeypatch.setattr(room, "fit", rest)
+    monkeypatch.setattr(trained, "fit", rest)
     assert timeless(run()) == expected
     # Only the training that was killed is met twice.
     assert killed.trainings + rest.trainings == TRAININGS + 1
@@ -207,7 +208,7 @@ def test_a_killed_run_goes_on_to_the_same_result(run, monkeypatch, tmp_path, las
 def test_what_was_trained_is_not_trained_again(run, monkeypatch, folder, tmp_path):
     first = run()
     counted = Counted()
-    monkeypatch.setattr(room, "fit", counted)
+    monkeypatch.setattr(trained, "fit", counted)
     assert timeless(run()) == timeless(first)
     assert counted.trainings == 0
     # Another seed, other settings or other data are another training.

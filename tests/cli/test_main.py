@@ -129,7 +129,7 @@ def test_tune_show_and_test(tmp_path):
     assert done.exit_code == 0, done.output
     assert "2 complete" in done.output
     assert (out / "study.html").exists()
-    (best,) = (out / "best").glob("toy-trial1.toml")
+    best, *_ = sorted((out / "best").glob("toy-trial*.toml"))
     run = call("run", best, "--out", tmp_path / "run")
     assert run.exit_code == 0, run.output
     done = call("tune", config, "--trials", "2", "--out", out, "--test")
@@ -212,3 +212,25 @@ def test_compare_says_what_differs_and_what_is_noise(tmp_path):
     gone = call("compare", tmp_path / "a", tmp_path / "c")
     assert gone.exit_code == 2
     assert len([line for line in gone.output.splitlines() if "Error: " in line]) == 1
+
+
+def test_a_model_of_changed_data_is_evaluated_on_the_same(tmp_path):
+    model, smaller = tmp_path / "m.safetensors", ["-s", "data.num_users=60", "-s", "data.num_items=40"]
+    done = call("train", "synthetic", "--model", "VBPR", "--out", model, *smaller, *FAST)
+    assert done.exit_code == 0, done.output
+    assert call("evaluate", model, "synthetic").exit_code == 2
+    for command in (["evaluate", model, "synthetic"], ["attack", model, "synthetic", "-s", "attack.steps=2"]):
+        done = call(*command, *smaller, "--device", "cpu")
+        assert done.exit_code == 0, done.output
+        assert "'device' expects" in " ".join(call(*command, *smaller, "--device", "moon").output.split())
+
+
+def test_errors_of_train_name_its_own_keys(tmp_path):
+    def said(*more):
+        done = call("train", "synthetic", "--model", "VBPR", "--out", tmp_path / "m", *more)
+        assert done.exit_code == 2
+        return " ".join(done.output.split())
+
+    assert "defense.sensitive" in said("--defense", "ModalityBalancing")
+    assert "name a modality (visual, textual)" in said("--defense", "ModalityBalancing", "-s", "defense.sensitive=auto")
+    assert "model: unknown key 'embeding_dim'" in said("-s", "model.embeding_dim=3")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from mmgraph_robust.data import features, modalities, read_mmrec, synthetic, wri
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, build
 from mmgraph_robust.errors import DataError
 
-REAL = Path(__file__).parents[3] / "shared" / "data"
 ROWS = ["0\t0\t5.0\t100\t0", "0\t1\t3.0\t101\t1", "1\t1\t4.0\t102\t0", "1\t2\t1.0\t103\t2", "0\t2\t2.0\t104\t0"]
 HEADER = "userID\titemID\trating\ttimestamp\tx_label"
 MATRIX = np.arange(12, dtype=np.float64).reshape(3, 4)
@@ -207,7 +205,6 @@ def test_writing_two_modalities_to_one_file_is_refused(tmp_path):
     assert not (tmp_path / "copy").exists()
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real data sets do not lie beside the project")
 @pytest.mark.parametrize(
     ("name", "sizes", "splits", "dims"),
     [
@@ -216,8 +213,8 @@ def test_writing_two_modalities_to_one_file_is_refused(tmp_path):
         ("amazon-sports", (35598, 18357), (218409, 40029, 37899), {}),
     ],
 )
-def test_real_data(name, sizes, splits, dims):
-    data = read_mmrec(REAL / name)
+def test_real_data(real_folder, name, sizes, splits, dims):
+    data = read_mmrec(real_folder(name))
     assert (data[USER].num_nodes, data[ITEM].num_nodes) == sizes
     assert tuple(int(data[INTERACTS][f"{split}_mask"].sum()) for split in ("train", "val", "test")) == splits
     assert {modality: x.size(1) for modality, x in features(data).items()} == dims

@@ -96,3 +96,9 @@ def test_bad_arguments_and_models(tiny):
         AdversarialTraining().setup(LightGCN.from_data(tiny), tiny, mr.Graph.from_data(tiny))
     with pytest.raises(ConfigError, match="unknown modality"):
         AdversarialTraining(modalities=["odour"]).setup(VBPR.from_data(tiny), tiny, mr.Graph.from_data(tiny))
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
+def test_a_weight_that_no_loss_can_bear_is_refused(weight):
+    with pytest.raises(ConfigError, match="expects weight >= 0 and finite"):
+        AdversarialTraining(weight=weight)

@@ -253,7 +253,7 @@ def test_the_next_training_has_teachers_of_its_own(tiny, shop, train):
 def test_bad_arguments_and_models(tiny, train):
     for key in ("weight", "soft_weight", "temperature", "teacher_learning_rate"):
         for bad in (-1.0, float("inf"), float("nan")):
-            with pytest.raises(ConfigError, match=f"finite {key} >"):
+            with pytest.raises(ConfigError, match=f" {key} >.* and finite"):
                 CKD(**{key: bad})
     for bad in ({"temperature": 0.0}, {"teacher_learning_rate": 0.0}, {"triples": 0}, {"teacher_epochs": 0},
                 {"teacher_batch_size": 0}):  # fmt: skip

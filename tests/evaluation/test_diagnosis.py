@@ -137,3 +137,32 @@ def test_minimal_budgets_are_summarised_with_those_that_never_break():
     for bad in (torch.tensor([]), torch.tensor([math.nan]), torch.tensor([-1.0])):
         with pytest.raises(DataError, match="'budgets'"):
             summarize_budgets(bad)
+
+
+def test_the_attack_means_the_lists_that_are_judged(shop, trained):
+    """An attack at the boundary of twenty is not the strongest on lists of three."""
+    seen = []
+
+    class Watched(PGD):
+        def run(self, problem, generator, progress):
+            seen.append(problem.threat.goal.k)
+            return super().run(problem, generator, progress)
+
+    diagnose(trained, shop, attack=Watched(2), k=3, split="val")
+    find_sensitive(trained, shop, attack=Watched(2), metric="recall@5")
+    assert seen == [3, 3, 3, 5, 5]
+    assert gradient_health(trained, shop, k=3) != gradient_health(trained, shop)
+
+
+def test_flips_are_counted_among_what_the_user_did_not_like():
+    # The only items that others bought and the first user did not buy for training: one that she liked later, and one
+    # that she never did.
+    pairs = torch.tensor([[0, 1, 1, 0, 0, 1], [0, 1, 2, 3, 1, 3]])
+    data = mr.data.build(pairs, torch.tensor([0, 0, 0, 2, 1, 1]), {"visual": torch.eye(4)}, num_items=4)
+    user, item = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [3.0], [1.0], [2.0]])
+    clean = Embeddings({"id": user}, {"id": item})
+    for after, flips in (
+        (torch.tensor([[0.0], [0.0], [1.0], [2.0]]), 0.0),
+        (torch.tensor([[0.0], [0.0], [3.0], [2.0]]), 1.0),
+    ):
+        assert flip_rate(data, clean, Embeddings({"id": user}, {"id": after}), negatives=50) == flips

@@ -168,3 +168,12 @@ def test_a_budget_of_nothing_does_not_silence_the_checks():
     attacks = [(PGD(steps=2), ThreatModel(["visual", "textual"], budget)) for budget in (0.0, 0.25)]
     entries = robustness(model, data, attacks, progress=False)["attacks"]
     assert {"gradient_imbalance", "gradient_mismatch"} <= set(entries[1]["flags"])
+
+
+def test_figures_of_other_weights_are_not_mixed(shop):
+    model = mr.models.VBPR.from_data(shop, embedding_dim=4)
+    evaluator = RobustnessEvaluator(model, shop, checks=False)
+    evaluator(PGD(2), ThreatModel(["visual"], 0.05))
+    mr.fit(model, shop, max_epochs=1, progress=False)
+    with pytest.raises(ConfigError, match="other weights"):
+        evaluator(PGD(2), ThreatModel(["visual"], 0.05))

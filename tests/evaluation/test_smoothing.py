@@ -139,3 +139,23 @@ def test_a_modality_of_zeros_adds_nothing(shop, trained):
     absolute = smoothed_recall(trained, zeros, ThreatModel(["visual"], relative=False), sigma=0.5, samples=40)
     assert absolute.recall(0.1) == absolute.majority_recall(0.1) == 0
     assert absolute.recall(0.0) == relative.recall(0.0)
+
+
+def test_the_certificate_does_not_rest_on_the_draws_of_the_defense(shop, trained, monkeypatch):
+    drawn = []
+    real = torch.randn
+
+    def randn(*args, **kwargs):
+        result = real(*args, **kwargs)
+        drawn.append(result)
+        return result
+
+    model = mr.defenses.Smoothed(trained, shop, sigma=0.1, samples=3)
+    monkeypatch.setattr(torch, "randn", randn)
+    mr.evaluate(model, shop)
+    own = list(drawn)
+    drawn.clear()
+    smoothed_recall(trained, shop, ThreatModel(["visual", "textual"], 0.01, scope="matrix"), sigma=0.1, samples=3)
+    assert own
+    assert drawn
+    assert not any(a.shape == b.shape and torch.equal(a, b) for a in own for b in drawn)

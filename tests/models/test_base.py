@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 import mmgraph_robust as mr
 from mmgraph_robust.data import Batch, Graph, TripleLoader
-from mmgraph_robust.errors import DataError
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import (
     BM3,
     BPRMF,
@@ -340,3 +340,42 @@ def test_a_subclass_with_a_default_of_its_own(tiny):
         model = Narrow.from_data(tiny, **given)
         assert model.config["embedding_dim"] == width
         assert Narrow(**model.config).user.shape == model.user.shape
+
+
+@pytest.mark.parametrize("name", ["id", "a.b", "keys", "training"])
+def test_names_that_a_model_cannot_tell_from_its_own_are_refused(name):
+    for kind in set(ALL) - {BPRMF, LightGCN}:  # who read none
+        with pytest.raises(ConfigError, match=f"modalities with other names than this .got '{name}'"):
+            kind(4, 5, {"visual": 3, name: 3})
+
+
+def test_a_model_is_described_by_what_it_was_built_with(shop):
+    weights = {"visual": 0.5, "textual": 0.5}
+    model = FREEDOM.from_data(shop, embedding_dim=4, knn_k=3, weights=weights)
+    weights["visual"] = 0.9
+    assert model.config["weights"] == {"visual": 0.5, "textual": 0.5}
+
+
+def test_stored_graphs_have_the_same_number_of_neighbours_for_every_item(shop):
+    model = FREEDOM.from_data(shop, embedding_dim=4, knn_k=3)
+    row, column = torch.arange(80).repeat_interleave(3), torch.arange(240) % 80
+    row[0], column[0] = 1, 79
+    uneven = mr.sparse.Adjacency.from_edge_index(torch.stack([row, column]), num_rows=80, num_cols=80)
+    graph = model.graph(shop)
+    with pytest.raises(ConfigError, match=r"3 neighbours for every item.*\(got 2 to 4\)"):
+        model.item_graphs(model.features(shop), graph.with_item_graphs(graph.item_graphs | {"visual": uneven}))
+
+
+@pytest.mark.parametrize(("kind", "arguments"), [(LATTICE, {"skip": 0.0}), (MGCN, {"num_item_layers": 0})])
+def test_item_graphs_that_nobody_reads_are_not_searched(shop, kind, arguments):
+    searched = []
+
+    def search(x, k):
+        searched.append(x)
+        return mr.sparse.knn_graph(x, k)
+
+    model = kind.from_data(shop, embedding_dim=4, **arguments)
+    features = model.features(shop)
+    model(features, Graph(Graph.from_data(shop).interactions, {}, {}, None, search))
+    assert not any(x is features[m] for x in searched for m in features)
+    assert (model.knn_k is None) == (kind is MGCN)

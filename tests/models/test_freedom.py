@@ -157,12 +157,6 @@ def test_an_attack_meets_the_graph_that_it_means(shop, stored):
         assert "no gradient in visual" in found.flags["no_gradient"]
 
 
-def test_balancing_without_a_gradient_is_refused(shop):
-    model = FREEDOM.from_data(shop, embedding_dim=4)
-    with pytest.raises(ConfigError, match="'visual' do not reach what 'FREEDOM' trains on"):
-        mr.fit(model, shop, mr.defenses.ModalityBalancing("visual"), max_epochs=1, progress=False)
-
-
 def test_a_graph_of_another_k_is_refused(tiny):
     with pytest.raises(ConfigError, match=r"knn_k=3 neighbours.*'visual' .got 4"):
         build(tiny)(mr.data.features(tiny), mr.Graph.from_data(add_item_graphs(tiny, 4)))

@@ -33,3 +33,13 @@ def test_bad_input_is_named():
         FrozenItemGraph(2)({})
     with pytest.raises(DataError, match=r"'x_dict\['textual'\]' expects shape \[5, dim\]"):
         FrozenItemGraph(2)(x | {"textual": torch.randn(4, 3)})
+
+
+def test_an_item_without_a_feature_has_no_neighbours():
+    x = torch.rand(9, 4)
+    x[[5, 7]] = 0
+    dense = FrozenItemGraph(3)({"visual": x}).to_dense()
+    assert not dense[[5, 7]].any()
+    assert not dense[:, [5, 7]].any()
+    others = [0, 1, 2, 3, 4, 6, 8]
+    assert torch.allclose(dense[others].sum(1), torch.ones(7))

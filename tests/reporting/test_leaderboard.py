@@ -91,3 +91,16 @@ def test_settings_can_be_picked(shop):
     with pytest.raises(ConfigError, match="no result for"):
         leaderboard(shop, settings=[Setting("PGD", ("visual",), "matrix", "l2", 0.1)])
     assert len(leaderboard(shop, settings=[]).columns) == 4
+
+
+def test_no_verdict_against_a_number_that_a_check_contradicts(entry, with_users):
+    made = []
+    for seed in range(2):
+        for defense, kept in (("none", 1.0), ("Strong", 0.9)):
+            one = with_users(entry("GRCN", defense, seed, 0.30 + 0.02 * seed, {VISUAL: kept}))
+            if defense == "none":
+                one["attacks"][0]["flags"] = {"no_gradient": "nothing moved"}
+            made.append(one)
+    none, strong = leaderboard(made).rows
+    assert "\N{DAGGER}" in none[4]
+    assert DOWN not in strong[4]

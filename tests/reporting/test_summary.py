@@ -9,6 +9,7 @@ import pytest
 
 from mmgraph_robust.errors import CheckpointError, DataError
 from mmgraph_robust.reporting import (
+    Row,
     check_entry,
     choose_settings,
     comparisons,
@@ -42,6 +43,17 @@ def test_means_deviations_and_declines_by_hand(entry):
     assert attacked.decline["recall@20"] == pytest.approx(-40)
     assert attacked.decline_std["recall@20"] == pytest.approx(20 / math.sqrt(2))
     assert attacked.margins == pytest.approx({"id": 0.5, "visual": 1.2 * 0.6, "textual": 0.7})
+
+
+def test_flags_are_doubts_or_mere_remarks(entry):
+    one = entry(kept={VISUAL: 1.0})
+    one["attacks"][0]["flags"] = {"no_gradient": "it met none", "ignored_modality": "it is not shown it"}
+    clean, attacked = summarize([one])
+    assert isinstance(clean, Row)
+    assert clean.doubts == clean.remarks == {}
+    assert attacked.doubts == {"no_gradient": "it met none"}
+    assert attacked.remarks == {"ignored_modality": "it is not shown it"}
+    assert (clean.modalities, clean.budget, attacked.modalities, attacked.budget) == ((), 0.0, ("visual",), 0.05)
 
 
 def test_one_seed_has_no_deviation(entry):

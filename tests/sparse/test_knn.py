@@ -6,6 +6,7 @@ from torch.autograd import gradcheck
 
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from mmgraph_robust.sparse import Adjacency, cosine_graph, edge_cosine, knn, knn_graph, knn_search
+from mmgraph_robust.utils import topk
 
 
 def brute_force(x, k, include_self):
@@ -70,7 +71,8 @@ def test_relabelling_relabels():
 
 
 def test_wide_rows_take_the_two_stage_selection():
-    x = rows(1500, 6)
+    x = rows(1570, 6)
+    assert x.size(0) >= topk._GROUPS_PER_ENTRY * 3 * topk._GROUP
     assert torch.equal(knn_search(x, 4)[1], brute_force(x, 4, True))
 
 

@@ -135,14 +135,23 @@ def test_best_weights_are_restored_and_patience_stops(shop):
     assert history.best == max(r["recall@20"] for r in history.records)
 
 
-def test_evaluation_and_attacks_do_not_change_training(shop):
-    models = []
-    for every in (1, 3):
-        model = VBPR.from_data(shop, embedding_dim=4)
-        mr.fit(model, shop, max_epochs=3, eval_every=every, monitor="ndcg@5", **FAST)
-        mr.attacks.Noise()(model, shop, mr.attacks.ThreatModel(["visual"]))
-        models.append(model)
-    # The third epoch is validated by both; with every=1 an earlier one may have been better.
+@pytest.mark.parametrize("kind", [VBPR, GRCN, LATTICE])
+def test_attacks_between_epochs_change_no_bit_of_training(shop, kind):
+    def train(attacked):
+        model = kind.from_data(shop, embedding_dim=4)
+
+        def attack(history):
+            assert mr.attacks.PGD(steps=2)(model, shop, mr.attacks.ThreatModel(["visual"])).delta["visual"].any()
+
+        history = mr.fit(model, shop, max_epochs=3, on_epoch=attack if attacked else None, **FAST)
+        return model.state_dict(), [{k: v for k, v in r.items() if k != "seconds"} for r in history.records]
+
+    (plain, records), (watched, again) = train(False), train(True)
+    assert all(torch.equal(x, watched[name]) for name, x in plain.items())
+    assert again == records
+
+
+def test_how_often_is_validated_changes_no_loss(shop):
     histories = [
         mr.fit(VBPR.from_data(shop, embedding_dim=4), shop, max_epochs=3, eval_every=e, **FAST) for e in (1, 3)
     ]
@@ -277,3 +286,14 @@ def _edges_and_splits(data):
     parts = [mr.data.interactions(data, split) for split in ("train", "val", "test")]
     split = torch.cat([torch.full((part.size(1),), float(k)) for k, part in enumerate(parts)])
     return torch.cat(parts, dim=1), split
+
+
+def test_a_checkpoint_that_went_further_is_refused(shop, tmp_path):
+    def train(epochs):
+        model = VBPR.from_data(shop, embedding_dim=4)
+        return mr.fit(model, shop, max_epochs=epochs, checkpoint=tmp_path / "c.pt", **FAST)
+
+    train(3)
+    with pytest.raises(CheckpointError, match="holds 3 epochs, more than max_epochs=2"):
+        train(2)
+    assert train(4).epochs == 4

@@ -39,8 +39,11 @@ def _place(kind, request, tmp_path):
     return str(tmp_path / ("study.db" if kind == "sqlite" else "study.journal")), 1 if kind == "sqlite" else 2
 
 
-def start(folder, storage, workers, trials):
+def start(folder, storage, workers, trials, meeting=None):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if meeting is not None:
+        meeting.mkdir(exist_ok=True)
+        environment |= {"STUDY_MEETING": str(meeting)}
     program = [sys.executable, str(Path(__file__).parent / "program.py"), str(folder), storage]
     return subprocess.Popen(
         [*program, str(workers), str(trials)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -94,7 +97,7 @@ def test_a_killed_worker_loses_its_trial_at_most(place, tmp_path):
 
 def test_two_workers_of_one_command(request, tmp_path):
     storage, _ = _place("journal", request, tmp_path)
-    code, errors = finish(start(tmp_path, storage, 2, 60))
+    code, errors = finish(start(tmp_path, storage, 2, 60, tmp_path / "meeting"))
     assert code == 0, errors
     found = trials(storage)
     assert [t.number for t in found] == list(range(60))
@@ -108,7 +111,7 @@ def test_two_workers_of_one_command(request, tmp_path):
 @pytest.mark.parametrize("kind", ["journal", "postgres"])
 def test_two_commands_join_on_one_storage(kind, request, tmp_path):
     storage, _ = _place(kind, request, tmp_path)
-    processes = [start(tmp_path / name, storage, 1, 60) for name in ("here", "there")]
+    processes = [start(tmp_path / name, storage, 1, 60, tmp_path / "meeting") for name in ("here", "there")]
     for process in processes:
         code, errors = finish(process)
         assert code == 0, errors
@@ -118,6 +121,7 @@ def test_two_commands_join_on_one_storage(kind, request, tmp_path):
     assert 60 <= len(found) <= 61
     assert {t.state for t in found} == {TrialState.COMPLETE}
     shares = [t.user_attrs["pid"] for t in found]
+    assert min(map(shares.count, set(shares))) >= 10
     assert len(set(shares)) == 2
     # The default values may be tried by both, who began at once.
     assert len({str(t.params) for t in found}) >= len(found) - 1

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 from mmgraph_robust.utils import claim
 
@@ -35,6 +36,8 @@ def test_of_many_that_ask_again_and_again_never_two_have_it(tmp_path):
             with claim(path) as mine:
                 if mine:
                     inside.append(1)
+                    # Long enough for a second holder to come in and be seen.
+                    time.sleep(0.001)
                     most.append(len(inside))
                     inside.pop()
 

@@ -1,0 +1,44 @@
+"""What moves between the devices."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+import mmgraph_robust as mr
+from mmgraph_robust.attacks import PGD, MinimalBudget, Noise, SingleStep, Square, ThreatModel, Transfer
+from mmgraph_robust.attacks.base import Kind
+from mmgraph_robust.models import GRCN, VBPR
+from mmgraph_robust.training import load_model, save_model
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", [GRCN, VBPR])
+def test_what_began_on_a_gpu_is_attacked_there_and_goes_on_without(shop, tmp_path, kind):
+    settings = {"batch_size": 256, "learning_rate": 0.01, "progress": False, "checkpoint": tmp_path / "state.pt"}
+    model = kind.from_data(shop, embedding_dim=4).to("cuda")
+    mr.fit(model, shop, max_epochs=2, **settings)
+    assert {p.device.type for p in model.parameters()} == {"cuda"}
+
+    attacks = [PGD(2), MinimalBudget(2, 2, 2), SingleStep(), Square(5), Transfer(model, PGD(2)), Noise()]
+    assert {attack.kind for attack in attacks} == set(get_args(Kind))
+    for attack in attacks:
+        result = attack(model, shop, ThreatModel(["visual"], 0.1))
+        changed = result.data["item"].x_visual
+        assert changed.device == shop["item"].x_visual.device
+        assert torch.isfinite(changed).all()
+        assert 0 <= result.after["recall@20"] <= 1
+
+    save_model(model, tmp_path / "model.safetensors", shop)
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert {p.device.type for p in loaded.parameters()} == {"cpu"}
+    here, there = mr.evaluation.embed(loaded, shop), mr.evaluation.embed(model, shop)
+    for channel in here.channels:
+        assert torch.allclose(here.user[channel], there.user[channel].cpu(), atol=1e-4)
+        assert torch.allclose(here.item[channel], there.item[channel].cpu(), atol=1e-4)
+
+    resumed = kind.from_data(shop, embedding_dim=4)
+    history = mr.fit(resumed, shop, max_epochs=3, **settings)
+    assert [record["epoch"] for record in history.records] == [0, 1, 2]
+    assert {p.device.type for p in resumed.parameters()} == {"cpu"}
+    assert all(torch.isfinite(p).all() for p in resumed.parameters())
