@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -48,3 +49,22 @@ def test_of_many_that_ask_again_and_again_never_two_have_it(tmp_path):
         thread.join()
     assert most
     assert max(most) == 1
+
+
+def test_a_file_that_its_holder_has_taken_away_is_no_lock(tmp_path, monkeypatch):
+    """Opened while another one held it, and locked once he had given it back: a third may hold a new file by then."""
+    path, plain = tmp_path / "x.lock", os.open
+    first = claim(path)
+    assert first.__enter__()
+
+    def late(*arguments):
+        handle = plain(*arguments)
+        monkeypatch.undo()
+        first.__exit__(None, None, None)
+        return handle
+
+    monkeypatch.setattr(os, "open", late)
+    with claim(path) as mine:
+        assert not mine
+    with claim(path) as mine:
+        assert mine
