@@ -203,8 +203,8 @@ def page(folder: Path) -> str:
         "that any part did to each; *by one step*: the share of the suite's loss that the single step finds. Made by "
         "`mmgraph bench full` with `--set seeds=[0]` and `--set 'defenses=[{name=\"none\"}]'`, and "
         "`python -m benchmarks.robustness.table runs/full`. An empty cell was not run: on tiktok, where searches for "
-        "neighbours take longest, the suite attacked the whole ranking of MGCN, DRAGON and LATTICE at 5 % only, and LATTICE "
-        "is unfinished.",
+        "neighbours take longest, the suite attacked the whole ranking of MGCN, DRAGON and LATTICE at 5 % only, and of "
+        "LATTICE neither a modality alone nor the frozen graph, nor did it promote there.",
     ]
     for own in sorted(path for path in folder.iterdir() if path.is_dir()):
         entries = sorted(read_entries(own), key=lambda e: -e["clean"]["metrics"][METRIC])
