@@ -156,12 +156,7 @@ def fit(
             ]
         )  # fmt: skip
         if Path(checkpoint).exists():
-            best = _resume(Path(checkpoint), key, model, optimizer, history, defense)
-            if history.epochs > max_epochs:
-                raise CheckpointError(
-                    f"{checkpoint} holds {history.epochs} epochs, more than max_epochs={max_epochs}: raise it, or give "
-                    "another file"
-                )
+            best = _resume(Path(checkpoint), key, max_epochs, model, optimizer, history, defense)
             # Patience may be another than when the checkpoint was written.
             last = max((int(r["epoch"]) for r in history.records if monitor in r), default=-1)
             history.stopped_early = last - history.best_epoch >= patience
@@ -341,6 +336,7 @@ def _store(
 def _resume(
     path: Path,
     key: str,
+    max_epochs: int,
     model: Recommender,
     optimizer: torch.optim.Optimizer,
     history: History,
@@ -351,6 +347,11 @@ def _resume(
         raise CheckpointError(
             f"{path} belongs to a training with other settings, model, defense or data: "
             "name another file, or delete this one to start anew"
+        )
+    epochs = len(state["history"]["records"])
+    if epochs > max_epochs:
+        raise CheckpointError(
+            f"{path} holds {epochs} epochs, more than max_epochs={max_epochs}: raise it, or name another file"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -289,11 +289,13 @@ def _edges_and_splits(data):
 
 
 def test_a_checkpoint_that_went_further_is_refused(shop, tmp_path):
-    def train(epochs):
-        model = VBPR.from_data(shop, embedding_dim=4)
+    def train(model, epochs):
         return mr.fit(model, shop, max_epochs=epochs, checkpoint=tmp_path / "c.pt", **FAST)
 
-    train(3)
+    train(VBPR.from_data(shop, embedding_dim=4), 3)
+    fresh = VBPR.from_data(shop, embedding_dim=4)
+    before = copy.deepcopy(fresh.state_dict())
     with pytest.raises(CheckpointError, match="holds 3 epochs, more than max_epochs=2"):
-        train(2)
-    assert train(4).epochs == 4
+        train(fresh, 2)
+    assert all(torch.equal(x, before[name]) for name, x in fresh.state_dict().items())
+    assert train(fresh, 4).epochs == 4
