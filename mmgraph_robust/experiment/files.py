@@ -45,15 +45,25 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
             value = text
         *path, last = key.split(".")
         place: Any = values
-        for part in path:
+        for depth, part in enumerate(path):
             if isinstance(place, list):
                 place = _named(place, part, override)
+                _clear(place.get("on"), [*path[depth + 1 :], last])
             elif isinstance(place, dict):
                 place = place.setdefault(part, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: '{'.'.join(path)}' is not a section")
         place[last] = value
     return values
+
+
+def _clear(each: Any, path: Sequence[str]) -> None:
+    """Takes a key that the command line sets out of what an entry has for single data sets (``on``)."""
+    for place in each.values() if isinstance(each, dict) else ():
+        for part in path[:-1]:
+            place = place.get(part) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(path[-1], None)
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:

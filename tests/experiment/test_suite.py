@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_what_differs_on_a_data_set():
     assert (a.models[0].training, b.models[0].training) == ({"batch_size": 64}, {"batch_size": 64, "patience": 3})
     assert a.defenses[1].arguments["sigma"] == 0.5 != b.defenses[1].arguments["sigma"]
     assert (a.name, b.name) == ("a", "b")
+
+
+def test_the_command_line_has_the_last_word(tmp_path):
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps(TWO))
+    changes = ["models.VBPR.reg=5.0", "models.VBPR.training.patience=7", "defenses.FeatureNoise.on.a.sigma=0.1"]
+    a, b = read_suite(path, changes).runs.values()
+    assert (a.models[0].arguments["reg"], b.models[0].arguments["reg"]) == (5.0, 5.0)
+    assert a.models[0].training == b.models[0].training == {"batch_size": 64, "patience": 7}
+    assert a.defenses[1].arguments["sigma"] == 0.1 != b.defenses[1].arguments["sigma"]
 
 
 def test_cells_are_named_by_what_makes_them():
