@@ -49,8 +49,9 @@ To add a column for your machine, run `python -m benchmarks.speed` or, on a GPU,
 part, in the place of what was measured of it before, and `--named power-law` a part of that; `--million faiss` adds a
 million rows to `knn`.
 
-On CUDA the default of the products is cuSPARSE, by torch's CSR tensors. No timings on CUDA are
-kept yet, and there is no engine in Triton.
+On CUDA the default of the products is cuSPARSE, by torch's CSR tensors; in torch's deterministic mode
+(`torch.use_deterministic_algorithms(True)`) engines whose sums do not repeat bit by bit are passed over, and refused
+where they are asked for by name. No timings on CUDA are kept yet, and there is no engine in Triton.
 """
 
 
