@@ -8,11 +8,48 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, MinimalBudget, Noise, SingleStep, Square, ThreatModel, Transfer
 from mmgraph_robust.attacks.base import Kind
-from mmgraph_robust.models import GRCN, VBPR
+from mmgraph_robust.defenses import Defense, Smoothed, TrustedItemGraph
+from mmgraph_robust.models import FREEDOM, GRCN, VBPR
 from mmgraph_robust.training import load_model, save_model
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+# Every defense that plugs into training, as small as it comes.
+OPTIONS = {
+    "ModalityBalancing": {"sensitive": "all"},
+    "CKD": {"teacher_epochs": 1, "teacher_batch_size": 256, "triples": 20},
+    "FreeAdversarialTraining": {"replays": 2},
+}
+PLUGGED = [
+    kind(**OPTIONS.get(name, {}))
+    for name in mr.defenses.__all__
+    if isinstance(kind := getattr(mr.defenses, name), type) and issubclass(kind, Defense) and kind is not Defense
+]
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("defense", PLUGGED, ids=lambda d: type(d).__name__)
+def test_defended_trainings_run_where_the_model_is(shop, tmp_path, device, defense):
+    settings = {"batch_size": 256, "learning_rate": 0.01, "progress": False, "checkpoint": tmp_path / "state.pt"}
+    model = GRCN.from_data(shop, embedding_dim=4).to(device)
+    mr.fit(model, shop, defense, max_epochs=2, **settings)
+    history = mr.fit(GRCN.from_data(shop, embedding_dim=4).to(device), shop, defense, max_epochs=3, **settings)
+    assert [record["epoch"] for record in history.records] == [0, 1, 2]
+    assert {p.device.type for p in model.parameters()} == {device}
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def test_models_around_models_are_where_they_are(shop, device):
+    model = TrustedItemGraph(FREEDOM.from_data(shop, embedding_dim=4, knn_k=3), shop).to(device)
+    mr.fit(model, shop, max_epochs=2, batch_size=256, progress=False)
+    smoothed = Smoothed(GRCN.from_data(shop, embedding_dim=4), shop, samples=2).to(device)
+    for around in (model, smoothed):
+        assert {x.device.type for x in around.state_dict().values()} == {device}
+        assert 0 <= mr.evaluate(around, shop)["recall@20"] <= 1
+        assert SingleStep()(around, shop, ThreatModel(["visual"], 0.1)).data["item"].x_visual.device.type == "cpu"
+
+
+@NEEDS_GPU
 @pytest.mark.parametrize("kind", [GRCN, VBPR])
 def test_what_began_on_a_gpu_is_attacked_there_and_goes_on_without(shop, tmp_path, kind):
     settings = {"batch_size": 256, "learning_rate": 0.01, "progress": False, "checkpoint": tmp_path / "state.pt"}

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from benchmarks import options
 from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces
 from mmgraph_robust import defenses
+from mmgraph_robust.data import modalities
 from mmgraph_robust.utils import atomic_write, write_json
 
 _COLUMNS = 4
@@ -27,12 +28,18 @@ def ablate(trainer: Trainer, model: str, defense: str) -> dict[str, Any]:
     # With every default, so that the picture can show it.
     whole = getattr(defenses, defense)(**plan["base"]).describe()
     seed = spaces()["search"]["seeds"][0]
+    for argument, values in plan.items():
+        for value in values if argument != "base" else ():
+            getattr(defenses, defense)(**plan["base"] | {argument: value})
     panels: dict[str, list[dict[str, Any]]] = {}
     for argument, values in plan.items():
         if argument == "base":
             continue
         panels[argument] = []
         for value in values:
+            # What names a modality names one of another data set.
+            if argument == "sensitive" and value not in ("all", *modalities(trainer.data)):
+                continue
             record = trainer(model, defense, plan["base"] | {argument: value}, seed)
             panels[argument].append(
                 {"value": value, "clean": record["validation"], "attacked": record["validation_attacked"]}

@@ -112,8 +112,10 @@ class Trainer:
     def check(self, model: str, label: str) -> None:
         """Builds what would be trained, without training it: a mistake is said before hours of work."""
         for arguments in candidates(label):
-            self._model(model, label, arguments.get("feature_scale"), 0)
-            build_defense(label, arguments)
+            built, _ = self._model(model, label, arguments.get("feature_scale"), 0)
+            defense = build_defense(label, arguments)
+            if defense is not None:
+                defense.setup(built, self.data, built.graph(self.data))
 
     def _kept(
         self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]
@@ -137,7 +139,7 @@ class Trainer:
         entry, chosen = pick("defenses", label), pick("models", model)
         training = spaces()["training"] | chosen.get("training", {})
         for key, factor in entry.get("training", {}).items():
-            training[key] = int(training[key] * factor)
+            training[key] = max(1, int(training[key] * factor))
         if "model" in entry:
             # Another backbone, in its own settings.
             name = entry["model"][model]
@@ -208,7 +210,10 @@ def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:
 
 def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> dict[str, Any]:
     """Tries all candidates with the first seed, chooses on validation, and only then reads the test split."""
-    every = spaces()["search"]["seeds"][:seeds]
+    every = spaces()["search"]["seeds"]
+    if seeds > len(every):
+        raise ConfigError(f"'seeds' expects at most the {len(every)} of spaces.toml (got {seeds})")
+    every = every[:seeds]
     undefended = trainer(model, "none", {}, every[0])["validation"]
     tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label)]
     chosen = choose(tried, undefended)["arguments"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.defenses.search import METRIC, RESULTS, spaces
+from benchmarks.defenses.search import METRIC, RESULTS, candidates, spaces
 from mmgraph_robust.utils import read_json, write_text
 
 Result = dict[str, Any]
@@ -70,19 +70,31 @@ def table(results: Sequence[Result]) -> str:
 def cost_table(cost: dict[str, Any]) -> str:
     """An epoch of each defense as a multiple of a plain one."""
     runs = cost["models"].values()
-    labels = dict.fromkeys(label for run in runs for label in run["seconds"] if label != "none")
+    labels = dict.fromkeys(label for run in runs for label in run["measured"])
+    fewer = [
+        f"`{label}` is trained for {factor:g} times the epochs, which is what its price is to be multiplied with."
+        for label in labels
+        if (factor := spaces()["defenses"].get(label, {}).get("training", {}).get("max_epochs", 1)) != 1
+    ]
     where = [f"{m}, {run['dataset']}, {run['threads']} threads" for m, run in cost["models"].items()]
     lines = [
-        "An epoch, nothing else running, as a multiple of the plain one, whose seconds stand in the first row; each "
-        "defense with its first candidate's arguments. What is done once before the first step (CKD's teachers: an own "
-        "training for every modality) comes on top.",
+        " ".join(
+            [
+                "An epoch, nothing else running, as a multiple of the plain one beside it, whose seconds (the median "
+                "where there were several) stand in the first row; each defense with its first candidate's arguments. "
+                "What is done once before the first step (CKD's teachers: an own training for every modality) comes on "
+                "top.",
+                *fewer,
+            ]
+        ),
         "",
         f"| defense | {' | '.join(where)} |",
         f"|---|{'---:|' * len(where)}",
-        f"| none | {' | '.join(format(run['seconds']['none'], '.2f') + ' s' for run in runs)} |",
+        f"| none | {' | '.join(format(_plain(run), '.2f') + ' s' for run in runs)} |",
     ]
     for label in labels:
-        cells = [f"{r['seconds'][label] / r['seconds']['none']:.2f}" if label in r["seconds"] else "" for r in runs]
+        found = [run["measured"].get(label) for run in runs]
+        cells = ["" if one is None else f"{one['seconds'] / one['plain']:.2f}" for one in found]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -101,7 +113,7 @@ def flags(results: Sequence[Result]) -> list[str]:
 def page(folder: Path) -> str:
     """The whole page."""
     search = spaces()["search"]
-    count = max(len(v) for d in spaces()["defenses"].values() for v in d.values() if isinstance(v, list))
+    count = max(len(candidates(label)) for label in spaces()["defenses"])
     budget, most = f"{100 * search['budget']:g} %", f"{100 * search['max_clean_loss']:g} %"
     parts = [
         "# What defenses are worth",
@@ -113,9 +125,10 @@ def page(folder: Path) -> str:
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         "known to the attacker. *Carries*: clean recall that is lost when every item has the modality's mean features. "
         f"*Decline*: what the suite takes at {budget}, and in brackets that as a part of what it takes of the "
-        "undefended model. What the candidates are, and the form of `ListwiseAdversarialTraining` itself, was settled "
-        "in an exploration of one seed on hm that read the test split (`docs/defenses.md`): on hm its rows are not "
-        "quite blind. Made by "
+        "undefended model, with the same seeds. All are trained from the start, AMR and APR too, whose papers begin "
+        "with a trained model. What the candidates are, and the form of `ListwiseAdversarialTraining` itself, was "
+        "settled in an exploration of one seed on hm that read the test split (`docs/defenses.md`): on hm its rows are "
+        "not quite blind. Made by "
         "`python -m benchmarks.defenses DATA MODEL`, `python -m benchmarks.defenses.ablation DATA MODEL DEFENSE` and "
         "`python -m benchmarks.defenses.table`.",
     ]
@@ -150,17 +163,23 @@ def _cell(result: Result, of: Callable[[Run], float | None]) -> str:
     return f"{statistics.mean(values):.4f}{spread}"
 
 
+def _plain(run: dict[str, Any]) -> float:
+    return statistics.median(one["plain"] for one in run["measured"].values())
+
+
 def _decline(result: Result, budget: float, undefended: Result | None) -> str:
     own = _lost(result, budget)
     if own is None:
         return "reads no features"
-    reference = None if undefended is None else _lost(undefended, budget)
+    reference = None if undefended is None else _lost(undefended, budget, {run["seed"] for run in result["runs"]})
     return f"\N{MINUS SIGN}{100 * own:.0f} %" + (f" ({own / reference:.2f})" if reference else "")
 
 
-def _lost(result: Result, budget: float) -> float | None:
-    found = _values(result, lambda run: left(run, "suite", everything(run), budget))
-    return 1 - statistics.mean(found) / statistics.mean(map(clean, result["runs"])) if found else None
+def _lost(result: Result, budget: float, seeds: set[int] | None = None) -> float | None:
+    """The share of the clean recall that the suite takes; of the runs with those seeds, where some are named."""
+    runs = [run for run in result["runs"] if seeds is None or run["seed"] in seeds]
+    found = _values({"runs": runs}, lambda run: left(run, "suite", everything(run), budget))
+    return 1 - statistics.mean(found) / statistics.mean(map(clean, runs)) if found else None
 
 
 def _arguments(arguments: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Defenses: plugged into training by hooks, never into a model; and one that wraps a trained model."""
+"""Defenses: plugged into training by hooks, never into a model; and two that are a model around a model."""
 
 from mmgraph_robust.defenses.adversarial_training import AdversarialTraining
 from mmgraph_robust.defenses.apr import APR

@@ -7,11 +7,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks.pgd import step_share
-from mmgraph_robust.defenses.base import Step, feature_gradients
+from mmgraph_robust.data.graph import Graph
+from mmgraph_robust.defenses.base import Step, check_reached, feature_gradients
 from mmgraph_robust.defenses.budgeted import Budgeted
-from mmgraph_robust.models import Embeddings
+from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Domain, Float, Int
 
@@ -67,6 +69,14 @@ class AdversarialTraining(Budgeted):
         self.weight = weight
         self.steps = steps
         super().__init__(budget, modalities, scope, relative)
+
+    def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
+        """Fixes the modalities and their budgets, and sees that they reach what the perturbation raises."""
+        super().setup(model, data, graph)
+        check_reached(
+            model, model.features(data), graph, self._threat.modalities,
+            lambda step: self._objective(step)(step.embeddings, step.features),
+        )  # fmt: skip
 
     def features(self, features: Features, generator: torch.Generator) -> Features:
         """The clean features, as leaves that the step's own backward pass reaches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.defenses.base import Defense, Step
+from mmgraph_robust.defenses.base import Defense, Step, check_reached
 from mmgraph_robust.defenses.distillation import Distillation
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import Recommender
@@ -152,6 +153,8 @@ class ModalityBalancing(Defense):
             channels = model(features, graph).channels
         self._others = {name: self._others_of(name, channels, model) for name in names}
         self._distillation = {name: self._distillation_of(name, features[name]) for name in names}
+        for name in names:
+            check_reached(model, features, graph, [name], partial(_channel, name=name))
         self._epoch = 0
 
     def _others_of(self, name: str, channels: Sequence[str], model: Recommender) -> list[str]:
@@ -240,6 +243,10 @@ class ModalityBalancing(Defense):
         first = torch.full_like(items, order.numel())
         first = first.scatter_reduce(0, place, torch.arange(order.numel(), device=order.device), "amin")
         return [order[first.sort().values[: self.pairs]]]
+
+
+def _channel(step: Step, name: str) -> Tensor:
+    return step.embeddings.item[name].sum()
 
 
 def split_repeated(order: Tensor, item: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +12,10 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Described, Domain
+from mmgraph_robust.utils import Described, Domain, bad_gradient
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,31 @@ def defended_modalities(model: Recommender, modalities: Sequence[str] | None) ->
     return tuple(modalities or model.modalities)
 
 
-def check_reached(model: Recommender, features: Features, graph: Graph, modalities: Sequence[str]) -> None:
-    """Raises ConfigError if a modality does not reach the training loss: no change of it would defend anything."""
+def check_reached(
+    model: Recommender,
+    features: Features,
+    graph: Graph,
+    modalities: Sequence[str],
+    value: Callable[[Step], Tensor] | None = None,
+) -> None:
+    """Raises ConfigError if a modality does not reach the training loss: no change of it would defend anything.
+
+    Args:
+        model: The model.
+        features: All clean features.
+        graph: The model's whole graph.
+        modalities: The modalities that are to be defended.
+        value: What the defense looks at in the place of the model's loss.
+    """
+    graph = model.training_graph(graph, None, features, 0, torch.Generator().manual_seed(0))
     leaves = {m: features[m].detach().requires_grad_() for m in modalities}
     features = features | leaves
     first = torch.zeros(1, dtype=torch.long, device=model.device)
-    loss = model.loss(model(features, graph), Batch(first, first, first), features)
-    feature_gradients(loss, leaves, model)
+    batch = Batch(first, first, first)
+    embeddings = model(features, graph)
+    loss = model.loss(embeddings, batch, features)
+    step = Step(model, graph, features, batch, embeddings, loss, torch.Generator().manual_seed(0), 0)
+    feature_gradients(loss if value is None else value(step), leaves, model)
 
 
 def step_again(step: Step, features: Features, scale: float = 1.0) -> None:
@@ -103,9 +121,12 @@ def step_again(step: Step, features: Features, scale: float = 1.0) -> None:
 
     Raises:
         ConfigError: If `step` has no optimizer.
+        NonFiniteError: If a gradient at hand is NaN or infinite.
     """
     if step.optimizer is None:
         raise ConfigError("this defense takes steps of its own: 'Step' expects the training's optimizer (got None)")
+    if bad := bad_gradient(step.model):
+        raise NonFiniteError(f"{bad} in step {step.index} of the training, before another of its batch")
     step.optimizer.step()
     # A learned item graph that is kept for some steps is trained where it was learned, and a constant afterwards.
     kept = {m: a.with_value(a.values().detach()) for m, a in step.graph.latent_graphs.items()}
@@ -115,13 +136,25 @@ def step_again(step: Step, features: Features, scale: float = 1.0) -> None:
 
 
 class Defense(Described):
-    """Base of all defenses: plugs into training by at most three hooks and never touches a model.
+    """Base of all defenses: plugs into training by hooks, each of which it may leave out, and never touches a model.
 
     The same object may defend several trainings, one after the other: what it learns about one is set in :meth:`setup`.
     """
 
     search_space: ClassVar[Mapping[str, Domain]] = {}
     """Where a study searches the constructor's arguments, by name."""
+
+    def _several(self, what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+        """Names as a tuple, None as it is.
+
+        Raises:
+            ConfigError: If they are one string, none, or one of them twice.
+        """
+        if names is None:
+            return None
+        once = not isinstance(names, str) and 0 < len(names) == len(set(names))
+        self._check(**{what: (once, "to be a list of different names, or None", names)})
+        return tuple(names)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Called once before training; checks that the model can be defended so."""

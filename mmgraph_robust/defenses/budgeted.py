@@ -31,7 +31,7 @@ class Budgeted(Defense):
         self, budget: float, modalities: Sequence[str] | None, scope: Literal["item", "matrix"], relative: bool
     ) -> None:
         self.budget = budget
-        self.modalities = None if modalities is None else tuple(modalities)
+        self.modalities = self._several("modalities", modalities)
         self.scope: Literal["item", "matrix"] = scope
         self.relative = relative
         ThreatModel(self.modalities or ("any",), budget, scope)

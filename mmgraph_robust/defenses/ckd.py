@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import TripleLoader
 from mmgraph_robust.defenses.base import Defense, Step, defended_modalities
+from mmgraph_robust.defenses.wrapped import WrappedModel
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
@@ -97,6 +98,11 @@ class CKD(Defense):
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Checks that modalities have channels to learn in, and builds their teachers, which it does not train yet."""
         self._names = defended_modalities(model, None)
+        if isinstance(model, WrappedModel):
+            raise ConfigError(
+                f"'{type(self).__name__}' builds teachers from the model's own arguments, and '{type(model).__name__}' "
+                f"has another model among them: train '{type(model.model).__name__}' with it, without the wrapper"
+            )
         self._features = model.features(data)
         self._graph = graph
         with torch.no_grad():

@@ -37,7 +37,7 @@ class FeatureNoise(Defense):
     def __init__(self, *, sigma: float = 0.05, modalities: Sequence[str] | None = None) -> None:
         self._check_sizes(sigma=sigma)
         self.sigma = sigma
-        self.modalities = None if modalities is None else tuple(modalities)
+        self.modalities = self._several("modalities", modalities)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Fixes the modalities and their deviations."""

@@ -43,7 +43,7 @@ class GradientPenalty(Defense):
     def __init__(self, *, weight: float = 1.0, modalities: Sequence[str] | None = None) -> None:
         self._check_sizes(weight=weight)
         self.weight = weight
-        self.modalities = None if modalities is None else tuple(modalities)
+        self.modalities = self._several("modalities", modalities)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Fixes the modalities."""

@@ -35,8 +35,8 @@ class ListwiseAdversarialTraining(AdversarialTraining):
     attack moves an item past those that stand next to it in the list; one random negative per triple is seldom one of
     them, and of a few hundred rivals the softmax picks those that are close. In the terms of modality balancing: the
     margins of all channels together, ids included, pay for what all modalities together can lose, against the rivals
-    that matter. Nothing is gained by shrinking a modality, since a margin of zero pays for nothing, nor by inflating a
-    margin against items that were never near.
+    that matter, and nothing is gained by inflating a margin against items that were never near. Who pays is left to the
+    model: where ids or another modality can, it may listen less to a modality (MMGCN to the image, on hm).
 
     Args:
         weight: Weight :math:`\lambda` of the loss on the perturbed features.
@@ -78,8 +78,8 @@ class ListwiseAdversarialTraining(AdversarialTraining):
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Fixes the modalities and their budgets, and notes what users have already: a step's graph may lack some."""
-        super().setup(model, data, graph)
         self._interactions = graph.interactions
+        super().setup(model, data, graph)
 
     def _objective(self, step: Step) -> Objective:
         """The sampled softmax of this step's rivals."""

@@ -37,7 +37,7 @@ class ModalityDropout(Defense):
     def __init__(self, *, rate: float = 0.2, modalities: Sequence[str] | None = None) -> None:
         self._check(rate=(0 <= rate <= 1, "from 0 to 1", rate))
         self.rate = rate
-        self.modalities = None if modalities is None else tuple(modalities)
+        self.modalities = self._several("modalities", modalities)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Fixes the modalities."""

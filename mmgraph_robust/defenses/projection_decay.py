@@ -49,8 +49,8 @@ class ProjectionDecay(Defense):
         if modalities is not None and parameters is not None:
             raise ConfigError(f"'{type(self).__name__}' expects modalities or parameters, not both")
         self.weight = weight
-        self.modalities = None if modalities is None else tuple(modalities)
-        self.parameters = None if parameters is None else tuple(parameters)
+        self.modalities = self._several("modalities", modalities)
+        self.parameters = self._several("parameters", parameters)
 
     def setup(self, model: Recommender, data: HeteroData, graph: Graph) -> None:
         """Finds the matrices."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.defenses.wrapped import WrappedModel
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.models import Embeddings, Recommender
@@ -103,17 +102,13 @@ class TrustedItemGraph(WrappedModel):
     def training_graph(
         self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator
     ) -> Graph:
-        """That of the model."""
-        return self.model.training_graph(self._trusting(graph), previous, features, step, generator)
+        """That of the model, whose edges are weighed."""
+        return super().training_graph(self._trusting(graph), previous, features, step, generator)
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """The model's embeddings."""
         result: Embeddings = self.model(features, self._trusting(graph))
         return result
-
-    def loss(self, embeddings: Embeddings, batch: Batch, features: Features) -> Tensor:
-        """That of the model."""
-        return self.model.loss(embeddings, batch, features)
 
     def _trusting(self, graph: Graph) -> Graph:
         plain = [name for name, found in graph.item_graphs.items() if not isinstance(found, SoftGraph)]

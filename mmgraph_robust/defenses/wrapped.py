@@ -43,6 +43,16 @@ class WrappedModel(Recommender):
         """Those of the model."""
         return self.model.item_graphs(features, graph)
 
+    def training_graph(
+        self, graph: Graph, previous: Graph | None, features: Features, step: int, generator: torch.Generator
+    ) -> Graph:
+        """That of the model."""
+        return self.model.training_graph(graph, previous, features, step, generator)
+
+    def loss(self, embeddings: Embeddings, batch: Batch, features: Features) -> Tensor:
+        """That of the model, which may read what its forward pass left in ``embeddings.extra``."""
+        return self.model.loss(embeddings, batch, features)
+
     def regularization(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """That of the model."""
         return self.model.regularization(embeddings, batch)

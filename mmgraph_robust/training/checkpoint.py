@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,34 @@ _MAGIC = b"mmgraph_robust checkpoint 1 "
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Writes tensors, numbers and strings, nested in dicts and lists, with a checksum."""
+    """Writes tensors, numbers and strings, nested in dicts and lists, with a checksum.
+
+    Raises:
+        CheckpointError: If there is something else in it, which could not be read again.
+    """
+    _check_plain(state, "the state")
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
     with atomic_write(path) as file:
         file.write(_MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n")
         file.write(payload)
+
+
+def _check_plain(value: Any, name: str) -> None:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_plain(key, f"a key of {name}")
+            _check_plain(part, f"{name}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            _check_plain(part, f"{name}[{index}]")
+    # Not isinstance: numpy.float64 is a float, and is refused when it is read.
+    elif value is not None and type(value) not in (bool, int, float, str) and not isinstance(value, Tensor):
+        raise CheckpointError(
+            f"a checkpoint holds tensors, numbers and strings (got {name}, a {type(value).__name__}): it could not be "
+            "read again"
+        )
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -49,8 +71,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of this library")
     if hashlib.sha256(payload).hexdigest().encode() != head[len(_MAGIC) :]:
         raise CheckpointError(f"{path} is damaged (its checksum differs): delete it and train again")
-    # Wherever it was written: whoever goes on may have no such device.
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        # Wherever it was written: whoever goes on may have no such device.
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} was written by something else, and cannot be read: {error}") from error
     return state
 
 

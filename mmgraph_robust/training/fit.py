@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmgraph_robust.data.sampling import Batch, TripleLoader
 from mmgraph_robust.data.schema import ITEM, USER, interactions
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.validate import validate
-from mmgraph_robust.defenses import Defense, Step
+from mmgraph_robust.defenses import Defense, Step, WrappedModel
 from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
@@ -27,7 +28,7 @@ from mmgraph_robust.models import Recommender
 from mmgraph_robust.training.checkpoint import describe_model, load_checkpoint, save_checkpoint
 from mmgraph_robust.training.guards import check_defended, check_gradients, check_loss
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors
+from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors, keeping_modes
 from mmgraph_robust.version import TRAINING_VERSION
 
 SEARCH_SPACE: Mapping[str, Domain] = {
@@ -97,7 +98,7 @@ def fit(
     The model is trained where it is: move it first to train on another device. All randomness comes from `seed`, so
     the same call gives the same numbers, bitwise on the CPU, but for what a model of one's own draws from the process
     itself, as :class:`torch.nn.Dropout` does (it should draw from ``graph.generator``). The weights of the best
-    validated epoch are restored.
+    validated epoch are restored, and the mode, training or evaluation, that the model was in.
 
     Args:
         model: The model; it goes on from the weights that it has.
@@ -113,8 +114,9 @@ def fit(
         eval_every: Validate every so many epochs.
         monitor: The validation metric that decides, such as ``"recall@20"``.
         checkpoint: A file to keep the state of training in. Where it exists, training goes on from it, to the same
-            numbers as without the interruption. What came to the end of `max_epochs` goes on if there are more now; it
-            was validated at that end, which counts.
+            numbers as without the interruption, whatever weights the model has by then; a warning says if these are
+            neither those that the training began with nor those that it arrived at. What came to the end of
+            `max_epochs` goes on if there are more now; it was validated at that end, which counts.
         checkpoint_every: Write it every so many epochs.
         progress: Whether to show a progress bar.
         graph: The graph of `data` compiled for the model, where it is at hand.
@@ -122,7 +124,8 @@ def fit(
 
     Raises:
         DataError: If the data are not usable, or there is no validation split.
-        ConfigError: If an argument is out of range, or a defense changes features that the model does not meet.
+        ConfigError: If an argument is out of range, a defense changes features that the model does not meet, or the
+            model goes around one that is trained first (:class:`~mmgraph_robust.defenses.Smoothed`).
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
         CheckpointError: If the checkpoint is damaged, was made with other settings or data, or holds more than
             `max_epochs`.
@@ -136,6 +139,10 @@ def fit(
         raise ConfigError(
             f"'defense' expects an object such as FeatureNoise(), or None (got {defense!r}, a {type(defense).__name__})"
         )
+    if isinstance(model, WrappedModel) and not model.trains:
+        raise ConfigError(
+            f"'{type(model).__name__}' goes around a model that is trained already: train that one, then wrap it"
+        )
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
     graph = (model.graph(data) if graph is None else graph).to(model.device)
@@ -146,8 +153,9 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     history = History(monitor=monitor)
     best = copy.deepcopy(model.state_dict())
-    key = ""
+    key, start = "", ""
     if checkpoint is not None:
+        start = hash_tensors(**best)
         settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, eval_every, monitor]
         key = hash_json(
             [
@@ -156,7 +164,10 @@ def fit(
             ]
         )  # fmt: skip
         if Path(checkpoint).exists():
-            best = _resume(Path(checkpoint), key, max_epochs, model, optimizer, history, defense)
+            start, best = _resume(Path(checkpoint), key, start, max_epochs, model, optimizer, history, defense)
+            if history.epochs == max_epochs and monitor not in history.records[-1]:
+                # It was to go on when it was written; now this is the end, which is validated.
+                best = _judge(history.records[-1], evaluator, model, data, graph, history, best)
             # Patience may be another than when the checkpoint was written.
             last = max((int(r["epoch"]) for r in history.records if monitor in r), default=-1)
             history.stopped_early = last - history.best_epoch >= patience
@@ -164,7 +175,7 @@ def fit(
         total=max_epochs * len(loader), initial=history.epochs * len(loader), disable=not progress,
         desc=type(model).__name__, unit="step", mininterval=0.5, dynamic_ncols=True,
     )  # fmt: skip
-    with bar:
+    with keeping_modes(model), bar:
         while history.epochs < max_epochs and not history.stopped_early:
             epoch = history.epochs
             started = time.perf_counter()
@@ -173,10 +184,7 @@ def fit(
                 group["lr"] = learning_rate * learning_rate_decay**epoch
             record |= _train_epoch(model, graph, features, loader, optimizer, defense, seed, epoch, bar)
             if (epoch + 1) % eval_every == 0 or epoch + 1 == max_epochs:
-                record |= evaluator(embed(model, data, graph))
-                if record[monitor] > history.best:
-                    history.best, history.best_epoch = record[monitor], epoch
-                    best = copy.deepcopy(model.state_dict())
+                best = _judge(record, evaluator, model, data, graph, history, best)
                 bar.set_postfix({"loss": f"{record['loss']:.4f}", monitor: f"{record[monitor]:.4f}",
                                  "best": f"{history.best:.4f}"}, refresh=False)  # fmt: skip
                 history.stopped_early = epoch - history.best_epoch >= patience
@@ -184,7 +192,7 @@ def fit(
             history.records.append(record)
             done = history.stopped_early or history.epochs == max_epochs
             if checkpoint is not None and (done or history.epochs % checkpoint_every == 0):
-                _store(Path(checkpoint), key, model, optimizer, history, best, defense)
+                _store(Path(checkpoint), key, start, model, optimizer, history, best, defense)
             if on_epoch is not None:
                 on_epoch(history)
     model.load_state_dict(best)
@@ -313,9 +321,27 @@ def _train_step(
     return numbers
 
 
+def _judge(
+    record: dict[str, float],
+    evaluator: Evaluator,
+    model: Recommender,
+    data: HeteroData,
+    graph: Graph,
+    history: History,
+    best: dict[str, Any],
+) -> dict[str, Any]:
+    """Validates the model at the end of the epoch of `record`; the best weights so far, these or `best`."""
+    record |= evaluator(embed(model, data, graph))
+    if record[history.monitor] <= history.best:
+        return best
+    history.best, history.best_epoch = record[history.monitor], int(record["epoch"])
+    return copy.deepcopy(model.state_dict())
+
+
 def _store(
     path: Path,
     key: str,
+    start: str,
     model: Recommender,
     optimizer: torch.optim.Optimizer,
     history: History,
@@ -324,6 +350,7 @@ def _store(
 ) -> None:
     state = {
         "key": key,
+        "start": start,
         "model": model.state_dict(),
         "best": best,
         "optimizer": optimizer.state_dict(),
@@ -336,22 +363,32 @@ def _store(
 def _resume(
     path: Path,
     key: str,
+    start: str,
     max_epochs: int,
     model: Recommender,
     optimizer: torch.optim.Optimizer,
     history: History,
     defense: Defense | None,
-) -> dict[str, Any]:
+) -> tuple[str, dict[str, Any]]:
+    """Takes up what :func:`_store` wrote; the hash of the weights that the training began with, and the best ones."""
     state = load_checkpoint(path)
     if state.get("key") != key:
         raise CheckpointError(
             f"{path} belongs to a training with other settings, model, defense or data: "
             "name another file, or delete this one to start anew"
         )
+    best: dict[str, Any] = state["best"]
     epochs = len(state["history"]["records"])
     if epochs > max_epochs:
         raise CheckpointError(
             f"{path} holds {epochs} epochs, more than max_epochs={max_epochs}: raise it, or name another file"
+        )
+    # Who calls again has a model as it was at the start, or the one that the training gave him.
+    if start not in (state["start"], hash_tensors(**best)):
+        warnings.warn(
+            f"{path} belongs to a training that began with other weights than the model has: these are replaced by "
+            "those of the file; to train them, name another file",
+            stacklevel=3,
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
@@ -359,5 +396,4 @@ def _resume(
         setattr(history, name, value)
     if defense is not None:
         defense.load_state(state["defense"])
-    best: dict[str, Any] = state["best"]
-    return best
+    return state["start"], best

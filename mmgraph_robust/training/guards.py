@@ -10,6 +10,7 @@ from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import bad_gradient
 
 _ADVICE = "lower the learning rate, or look for extreme feature values"
 
@@ -22,16 +23,8 @@ def check_loss(loss: Tensor, name: str, epoch: int, batch: int) -> None:
 
 def check_gradients(model: Recommender, epoch: int, batch: int) -> None:
     """Raises NonFiniteError if a parameter's gradient is NaN or infinite; names the parameter."""
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    # One look at all norms together; only where it fails, which one it was.
-    norms = torch._foreach_norm(list(gradients.values()))
-    if norms and not bool(torch.isfinite(torch.stack(norms)).all()):
-        for name, gradient in gradients.items():
-            if not bool(torch.isfinite(gradient).all()):
-                raise NonFiniteError(
-                    f"the gradient of '{name}' is not finite in epoch {epoch}, batch {batch}: {_ADVICE}"
-                )
-        raise NonFiniteError(f"a gradient's norm overflowed in epoch {epoch}, batch {batch}: {_ADVICE}")
+    if bad := bad_gradient(model):
+        raise NonFiniteError(f"{bad} in epoch {epoch}, batch {batch}: {_ADVICE}")
 
 
 def check_defended(defense: Defense, model: Recommender, graph: Graph, clean: Features, changed: Features) -> None:

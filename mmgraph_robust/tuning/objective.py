@@ -26,6 +26,7 @@ from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import History, fit
 from mmgraph_robust.tuning.config import StudyConfig
 from mmgraph_robust.tuning.settings import Hyperband, Median, Wilcoxon
+from mmgraph_robust.utils import hash_json
 
 FAILURES = (NonFiniteError, MemoryError)
 """What fails a trial and not its study."""
@@ -63,8 +64,12 @@ class Workbench:
         return finish(model, plugged, self.data, seed), history, data
 
     def _compiled(self, model: Recommender) -> tuple[HeteroData, Graph]:
-        # Item graphs differ by their number of neighbours; the user-item graph is the same for all models.
-        key = () if model.knn_k is None else (model.knn_k, model.modalities)
+        # Item graphs differ by their number of neighbours; the user-item graph is the same for all models. What a class
+        # of somebody's makes of it may differ by any argument.
+        kind = type(model)
+        key: tuple[Any, ...] = () if model.knn_k is None else (model.knn_k, model.modalities)
+        if kind.graph is not Recommender.graph or kind.item_graphs is not Recommender.item_graphs:
+            key = (kind, hash_json({k: v for k, v in model.config.items() if k != "seed"}))
         if key not in self._graphs:
             graph = model.graph(self.data)
             data = self.data

@@ -110,7 +110,10 @@ def _prepare(config: StudyConfig, study: optuna.Study, data: HeteroData, device:
         _LOG.info("%s: training the undefended models that trials are compared with", config.name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
-            study.set_user_attr("reference", find_reference(config, Workbench(data, device)))
+            found = find_reference(config, Workbench(data, device))
+        # Another command may have been first in the meantime: what its trials are compared with stays.
+        if "reference" not in study.user_attrs:
+            study.set_user_attr("reference", found)
 
 
 def _work(

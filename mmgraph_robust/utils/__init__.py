@@ -6,10 +6,11 @@ from mmgraph_robust.utils.dense import matmul
 from mmgraph_robust.utils.devices import is_on
 from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
 from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
+from mmgraph_robust.utils.finite import bad_gradient
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.locks import claim
 from mmgraph_robust.utils.memory import keep_freed_memory, peak_memory, reset_peak_memory
-from mmgraph_robust.utils.modes import evaluating
+from mmgraph_robust.utils.modes import evaluating, keeping_modes
 from mmgraph_robust.utils.packing import pack, unpack
 from mmgraph_robust.utils.plugins import find_class, load_plugin, plugins, room_classes
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
@@ -25,6 +26,7 @@ __all__ = [
     "Float",
     "Int",
     "atomic_write",
+    "bad_gradient",
     "child_generator",
     "chunks",
     "claim",
@@ -34,6 +36,7 @@ __all__ = [
     "hash_tensors",
     "is_on",
     "keep_freed_memory",
+    "keeping_modes",
     "load_plugin",
     "matmul",
     "pack",

@@ -12,6 +12,7 @@ from benchmarks.defenses.__main__ import main
 from benchmarks.defenses.ablation import ablate, draw
 from benchmarks.defenses.ablation import main as ablation
 from benchmarks.defenses.cost import cost
+from benchmarks.defenses.cost import main as measure
 from benchmarks.defenses.search import RESULTS, Trainer, candidates, choose, labels_for, read_data, search, spaces
 from benchmarks.defenses.table import page, table
 from mmgraph_robust.data import write_mmrec
@@ -266,7 +267,9 @@ def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp
         json.dumps(entry("Fog", 0.2, 0.2, flags={"no_gradient": "it saw nothing"}))
     )
     (tmp_path / "cost.json").write_text(
-        json.dumps({"models": {"VBPR": {"dataset": "shop", "threads": 1, "seconds": {"none": 2.0, "Fog": 3.0}}}})
+        json.dumps(
+            {"models": {"VBPR": {"dataset": "shop", "threads": 1, "measured": {"Fog": {"seconds": 3, "plain": 2}}}}}
+        )
     )
     text = page(tmp_path)
     assert "| none | 2.00 s |" in text
@@ -293,6 +296,52 @@ def test_the_cost_is_that_of_every_defense_that_plugs_in(small, folder):
     found = cost(read_data("shop", folder), "VBPR")
     assert list(found) == ["none", "AdversarialTraining", "FreeAdversarialTraining"]
     assert all(seconds > 0 for seconds in found.values())
+    for wrong in ("without visual", "Fog"):
+        with pytest.raises(ConfigError, match="unknown defense that plugs into training"):
+            cost(read_data("shop", folder), "VBPR", ["none", wrong])
+
+
+def test_costs_stand_beside_the_plain_epoch_of_their_own_hour(small, folder, tmp_path, monkeypatch):
+    seconds = [{"none": 2.0, "AdversarialTraining": 3.0}, {"none": 4.0, "FreeAdversarialTraining": 8.0}]
+    monkeypatch.setattr("benchmarks.defenses.cost.cost", lambda *_: seconds.pop(0))
+    for _ in range(2):
+        measure("shop", only="VBPR", threads=1, folder=folder, out=tmp_path / "cost.json", defenses="")
+    text = page(tmp_path)
+    assert "| none | 3.00 s |" in text
+    assert "| AdversarialTraining | 1.50 |" in text
+    assert "| FreeAdversarialTraining | 2.00 |" in text
+
+
+def test_parts_of_the_undefended_decline_are_of_the_same_seeds():
+    def result(defense, *runs):
+        # What the suite leaves of a clean recall of one, by seed.
+        return {
+            "defense": defense, "model": "VBPR", "candidates": [{}], "chosen": {},
+            "runs": [entry(defense, 1.0, left)["runs"][0] | {"seed": seed} for seed, left in runs],
+        }  # fmt: skip
+
+    rows = table([result("none", (0, 0.2), (1, 0.6)), result("Fog", (0, 0.6))]).split("\n")
+    assert "40 % (0.50)" in next(row for row in rows if "| Fog |" in row)
+
+
+def test_more_seeds_than_there_are_is_refused(small, folder, work):
+    with pytest.raises(ConfigError, match="at most the"):
+        search("shop", "VBPR", "none", Trainer(read_data("shop", folder), work, False), 99)
+
+
+def test_an_ablation_leaves_out_what_the_data_lack(small, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(spaces()["defenses"], "ModalityBalancing", {})
+    plan = {"base": {"sensitive": "all", "weight": 0.1}, "sensitive": ["visual", "odour", "all"]}
+    monkeypatch.setitem(spaces()["ablations"], "ModalityBalancing", plan)
+    result = ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "ModalityBalancing")
+    assert [point["value"] for point in result["panels"]["sensitive"]] == ["visual", "all"]
+    wrong = {"base": {"sensitive": "all"}, "weight": [0.1], "scope": ["row", "column"]}
+    monkeypatch.setitem(spaces()["ablations"], "ModalityBalancing", wrong)
+    counted = Counted()
+    monkeypatch.setattr(trained, "fit", counted)
+    with pytest.raises(ConfigError, match="scope"):
+        ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "ModalityBalancing")
+    assert counted.trainings == 0
 
 
 def test_what_was_judged_is_judged_once_for_the_same_budgets(small, folder, work, monkeypatch):

@@ -1,8 +1,21 @@
+import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.defenses import Defense
-from mmgraph_robust.models import VBPR
+from mmgraph_robust.defenses import (
+    AdversarialTraining,
+    Defense,
+    FeatureNoise,
+    FreeAdversarialTraining,
+    GradientPenalty,
+    ListwiseAdversarialTraining,
+    MirrorGradient,
+    ModalityBalancing,
+    ModalityDropout,
+    ProjectionDecay,
+)
+from mmgraph_robust.errors import ConfigError, NonFiniteError
+from mmgraph_robust.models import FREEDOM, LATTICE, VBPR
 
 
 def test_all_three_hooks_are_called_and_an_empty_defense_changes_nothing(shop):
@@ -32,3 +45,37 @@ def test_all_three_hooks_are_called_and_an_empty_defense_changes_nothing(shop):
     assert torch.equal(frozen.projection["visual"], fresh.projection["visual"])
     assert not torch.equal(frozen.user, fresh.user)
     assert Idle().describe() == {"name": "Idle"}
+
+
+@pytest.mark.parametrize("defense", [FreeAdversarialTraining(replays=2), MirrorGradient(every=1)], ids=repr)
+def test_no_step_is_taken_with_a_gradient_that_is_not_finite(shop, defense):
+    model = VBPR.from_data(shop, embedding_dim=4)
+    before = model.user.detach().clone()
+    model.projection["visual"].register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NonFiniteError, match=r"'projection\.visual' is not finite in step 0"):
+        mr.fit(model, shop, defense, max_epochs=1, batch_size=128, progress=False)
+    assert torch.equal(model.user, before)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        AdversarialTraining, ListwiseAdversarialTraining, FreeAdversarialTraining, FeatureNoise, GradientPenalty,
+        ModalityDropout, ProjectionDecay,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("names", ["visual", [], ["visual", "visual"]], ids=repr)
+def test_modalities_are_a_list_of_different_names(make, names):
+    with pytest.raises(ConfigError, match=f"'{make.__name__}' expects modalities to be a list of different names"):
+        make(modalities=names)
+
+
+@pytest.mark.parametrize(
+    "defense", [ListwiseAdversarialTraining(), ModalityBalancing("visual", warmup=5)], ids=lambda d: type(d).__name__
+)
+def test_what_features_do_not_reach_is_refused_before_the_first_step(shop, defense):
+    for model in (FREEDOM.from_data(shop, knn_k=3), LATTICE.from_data(shop, knn_k=3)):
+        with pytest.raises(ConfigError, match="do not reach"):
+            defense.setup(model, shop, model.graph(shop))
+    model = LATTICE.from_data(shop, knn_k=3, refresh_every=1)
+    defense.setup(model, shop, model.graph(shop))

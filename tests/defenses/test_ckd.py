@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import mmgraph_robust as mr
 from mmgraph_robust.data.schema import with_features
-from mmgraph_robust.defenses import CKD
+from mmgraph_robust.defenses import CKD, TrustedItemGraph
 from mmgraph_robust.defenses.ckd import counterfactual_weights
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.models import BM3, FREEDOM, GRCN, LATTICE, MMGCN, VBPR, Embeddings, LightGCN
@@ -285,3 +285,10 @@ def test_models_that_make_no_teachers_are_refused(tiny, train):
         train(Fixed, tiny, quick())
     with pytest.raises(ConfigError, match=r"'Shy' reads \['visual'\] and has the channels \['id'\]"):
         train(Shy, tiny, quick())
+
+
+def test_a_wrapped_model_is_refused(shop):
+    # With one modality, its "teacher" was the model itself.
+    inner = FREEDOM.from_data(shop, embedding_dim=4, knn_k=3, modalities=["visual"])
+    with pytest.raises(ConfigError, match="train 'FREEDOM' with it, without the wrapper"):
+        quick().setup(TrustedItemGraph(inner, shop), shop, mr.Graph.from_data(shop))

@@ -8,7 +8,7 @@ from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.data.schema import interactions
 from mmgraph_robust.defenses import Smoothed, TrustedItemGraph, WrappedModel
 from mmgraph_robust.errors import CheckpointError, ConfigError
-from mmgraph_robust.models import DRAGON, FREEDOM, LATTICE, MGCN, VBPR
+from mmgraph_robust.models import DRAGON, FREEDOM, LATTICE, MGCN, MMSSL, VBPR, LGMRec, SLMRec
 from mmgraph_robust.sparse import SoftGraph, cosine_graph
 from mmgraph_robust.testing import check_model
 
@@ -174,3 +174,22 @@ def test_the_regulariser_is_that_of_the_model(tiny):
     embeddings = model(model.features(tiny), mr.Graph.from_data(tiny))
     batch = Batch(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]))
     assert model.regularization(embeddings, batch) == inner.regularization(embeddings, batch) > 0
+
+
+@pytest.mark.parametrize("kind", [MGCN, SLMRec, LGMRec, MMSSL])
+def test_a_wrapper_of_ones_own_trains_the_models_own_loss(shop, kind):
+    class Around(WrappedModel):
+        """Changes nothing."""
+
+        trains = True
+
+        def forward(self, features, graph):
+            return self.model(features, graph)
+
+    def losses(wrap):
+        model = kind.from_data(shop, embedding_dim=4)
+        model = Around(model, shop) if wrap else model
+        history = mr.fit(model, shop, max_epochs=2, batch_size=256, progress=False)
+        return [record["loss"] for record in history.records]
+
+    assert losses(True) == losses(False)

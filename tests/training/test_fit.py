@@ -299,3 +299,55 @@ def test_a_checkpoint_that_went_further_is_refused(shop, tmp_path):
         train(fresh, 2)
     assert all(torch.equal(x, before[name]) for name, x in fresh.state_dict().items())
     assert train(fresh, 4).epochs == 4
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_training_that_ends_where_it_was_killed_is_validated_there(shop, tmp_path):
+    def train(model, epochs, **more):
+        return mr.fit(model, shop, max_epochs=epochs, eval_every=5, **FAST, **more)
+
+    def kill(history):
+        if history.epochs == 2:
+            raise KilledError
+
+    whole = VBPR.from_data(shop, embedding_dim=4)
+    expected = train(whole, 2)
+    model = VBPR.from_data(shop, embedding_dim=4)
+    with pytest.raises(KilledError):
+        train(model, 10, checkpoint=tmp_path / "c.pt", checkpoint_every=1, on_epoch=kill)
+    model = VBPR.from_data(shop, embedding_dim=4)
+    found = train(model, 2, checkpoint=tmp_path / "c.pt")
+    assert (found.best_epoch, found.best) == (expected.best_epoch, expected.best) == (1, found.records[-1]["recall@20"])
+    assert all(torch.equal(x, y) for x, y in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_checkpoint_says_so_when_it_replaces_other_weights(shop, tmp_path, recwarn):
+    def train(model, epochs):
+        return mr.fit(model, shop, max_epochs=epochs, checkpoint=tmp_path / "c.pt", **FAST)
+
+    model = VBPR.from_data(shop, embedding_dim=4)
+    train(model, 2)
+    train(model, 3)  # with what came out
+    train(VBPR.from_data(shop, embedding_dim=4), 4)  # as it began
+    assert not [w for w in recwarn if "other weights" in str(w.message)]
+    other = VBPR.from_data(shop, embedding_dim=4)
+    with torch.no_grad():
+        other.item_id.mul_(5)
+    with pytest.warns(UserWarning, match="began with other weights than the model has"):
+        train(other, 4)
+
+
+def test_the_mode_of_a_model_is_kept(shop):
+    for training in (False, True):
+        model = VBPR.from_data(shop, embedding_dim=4).train(training)
+        mr.fit(model, shop, max_epochs=1, **FAST)
+        assert model.training is training
+
+
+def test_what_goes_around_a_trained_model_is_not_trained(shop):
+    model = mr.defenses.Smoothed(VBPR.from_data(shop, embedding_dim=4), shop)
+    with pytest.raises(ConfigError, match="'Smoothed' goes around a model that is trained already"):
+        mr.fit(model, shop, max_epochs=1, **FAST)

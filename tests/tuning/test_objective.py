@@ -211,3 +211,20 @@ def test_a_graph_is_compiled_once(toy, monkeypatch):
     assert len(made) == 1
     assert first[2] is second[2]
     assert first[1].best == second[1].best
+
+
+def test_what_a_class_of_ones_own_searches_in_its_graphs_makes_graphs_of_its_own():
+    class Choosy(mr.models.FREEDOM):
+        """Reads the neighbours of some columns only."""
+
+        def __init__(self, num_users, num_items, feature_dims, *, columns=3, knn_k=4, seed=0):
+            super().__init__(num_users, num_items, feature_dims, embedding_dim=4, knn_k=knn_k, seed=seed)
+            self.columns = columns
+
+        def item_graphs(self, features, graph):
+            return super().item_graphs({m: x[:, : self.columns] for m, x in features.items()}, graph)
+
+    bench = Workbench(mr.synthetic(num_users=40, num_items=30))
+    made = [bench._compiled(Choosy.from_data(bench.data, columns=n, seed=s))[1] for n, s in ((3, 0), (3, 1), (5, 0))]
+    assert made[0] is made[1]
+    assert not torch.equal(made[0].item_graphs["visual"].values(), made[2].item_graphs["visual"].values())
