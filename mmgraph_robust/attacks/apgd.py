@@ -31,7 +31,8 @@ class APGD(Attack):
         restarts: Number of starts.
         objective: What is maximised, one of :data:`OBJECTIVES`.
 
-    Source: the equations of the paper; the norm of a step is that of the threat model, per item or over the matrix.
+    Source: the equations of the paper, with these deliberate differences: the norm of a step is that of the threat
+    model, per item or over the matrix; checkpoints are rounded to the nearest step, and the clean point competes.
     """
 
     def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "ndcg") -> None:
@@ -42,11 +43,14 @@ class APGD(Attack):
 
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """The best perturbation met."""
-        best, best_value = problem.zero(), -float("inf")
+        # Whoever finds nothing better does nothing.
+        best, best_value = problem.zero(), problem.value(problem.zero(), exact=True)
         bar = tqdm(total=self.steps * self.restarts, desc="APGD", unit="step", disable=not progress, leave=False)
         with bar:
             for restart in range(self.restarts):
                 start = problem.zero() if restart == 0 else problem.project(problem.random(generator))
+                if restart > 0:
+                    problem.objective.forget()
                 found = self._ascend(problem, start, bar)
                 value = problem.value(found, exact=True)
                 if value > best_value:

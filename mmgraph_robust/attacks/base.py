@@ -15,7 +15,7 @@ from mmgraph_robust.attacks.victim import frozen, immunity, seen_by
 from mmgraph_robust.data.item_graphs import with_item_graphs
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions, with_features
-from mmgraph_robust.errors import BudgetError, ConfigError
+from mmgraph_robust.errors import BudgetError, ConfigError, NonFiniteError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Described, child_generator
@@ -98,6 +98,7 @@ class Attack(Described):
                 out clean features.
             DataError: If the attacker knows no positives.
             BudgetError: If the attack overran its budget.
+            NonFiniteError: If what it found is not finite.
         """
         started = time.perf_counter()
         self._check_knowledge(threat)
@@ -107,7 +108,7 @@ class Attack(Described):
             problem = Problem.from_data(model, data, threat, self.objective_for(threat), seed)
             embeddings = problem.settle()
             clean, before = problem.worth(embeddings), _mean(problem, embeddings)
-            found = self.run(problem, child_generator(seed, "attack", "search"), progress)
+            found = self._checked(self.run(problem, child_generator(seed, "attack", "search"), progress), problem)
             perturbed = {m: x.detach() for m, x in problem.final(found).items()}
             # As stored: adding the change to float32 features rounds it.
             delta = {m: perturbed[m] - problem.features[m] for m in threat.modalities}
@@ -133,9 +134,24 @@ class Attack(Described):
         """Searches a perturbation; it is projected afterwards."""
         raise NotImplementedError
 
+    def without_surrogates(self) -> Attack:
+        """The attack without other models of the victim's data, so that it can be tried on data of another size."""
+        return self
+
     def may_run(self, threat: ThreatModel) -> bool:
         """Whether a threat model gives the knowledge that the attack needs."""
         return threat.knowledge in _ENOUGH[self.kind]
+
+    def _checked(self, found: Features, problem: Problem) -> Features:
+        """What :meth:`run` returned, if it is a finite change of every attacked modality."""
+        expected = {m: tuple(problem.features[m].shape) for m in problem.threat.modalities}
+        got = {m: tuple(x.shape) for m, x in found.items()}
+        if got != expected:
+            raise ConfigError(f"'{type(self).__name__}.run' has to return changes of shapes {expected} (got {got})")
+        for name, x in found.items():
+            if not bool(torch.isfinite(x).all()):
+                raise NonFiniteError(f"'{type(self).__name__}' found a change of '{name}' that is not finite")
+        return found
 
     def _check_knowledge(self, threat: ThreatModel) -> None:
         if not self.may_run(threat):

@@ -48,11 +48,6 @@ class Outcome:
     family: str = ""
     steps: int = 0
 
-    @property
-    def slack(self) -> float:
-        """Differences that say nothing: two per cent of the clean measure."""
-        return _SLACK * abs(self.clean) + 1e-12
-
 
 def compare(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
     """Flags of outcomes that contradict each other: PGD does no less than one step and that no less than noise, more
@@ -80,7 +75,9 @@ def compare(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
 
 def _contradiction(mine: Outcome, other: Outcome) -> tuple[str, str] | None:
     # Who spends no more than he has to does less on purpose.
-    if mine.kind == "minimal" or mine.gain >= other.gain - mine.slack:
+    # Differences that say nothing: two per cent of the clean measure, or of the gains, where they are larger than it.
+    slack = _SLACK * max(abs(mine.clean), abs(mine.gain), abs(other.gain)) + 1e-12
+    if mine.kind == "minimal" or mine.gain >= other.gain - slack:
         return None
     white = ("iterated", "single")
     if other.budget < mine.budget:
@@ -162,6 +159,7 @@ def misses_planted_weakness(attack: Attack, threat: ThreatModel) -> str | None:
     """
     if attack.kind in ("control", "transfer") or attack.needs_item_graph:
         return None
+    attack = attack.without_surrogates()
     model, data = _planted()
     kind = ThreatModel(
         ["planted"],

@@ -79,9 +79,14 @@ class GraphProblem(Problem):
         """The graph, in which whatever neighbours the forward pass searches are soft."""
         first, last = self.temperature
         done = (self.calls % self.steps) / max(self.steps - 1, 1)
-        self.calls += 1
         softness = first * (last / first) ** done
         return self.graph.with_search(lambda x, k: self._soft(x, k, softness))
+
+    def value_and_gradient(self, delta: Features) -> tuple[float, Features]:
+        """As of any problem; the next gradient is less soft."""
+        result = super().value_and_gradient(delta)
+        self.calls += 1
+        return result
 
     @property
     def repeats(self) -> bool:

@@ -48,7 +48,8 @@ class MinimalBudget(Attack):
         listed = problem.listed(problem.embeddings(problem.zero()))
         open_pairs = listed != problem.objective.promote
         least = torch.full(listed.shape, float("inf"), dtype=torch.double, device=listed.device)
-        tried: list[tuple[float, int, Features]] = []
+        # The smallest change that moves half of what the whole budget moves.
+        enough, least_size, smallest = 0, float("inf"), problem.zero()
         for index in tqdm(range(self.rounds), desc="MinimalBudget", unit="budget", disable=not progress, leave=False):
             part = 0.5**index
             sub = problem.within(part)
@@ -61,11 +62,14 @@ class MinimalBudget(Attack):
                 delta = {m: size * d for m, d in found.items()}
                 moved = open_pairs & (problem.listed(problem.embeddings(delta)) == problem.objective.promote)
                 least[moved] = least[moved].clamp(max=part * size)
-                moved_at_all += int(moved.sum())
-                tried.append((part * size, int(moved.sum()), delta))
+                count = int(moved.sum())
+                moved_at_all += count
+                if index == scale == 0:
+                    enough, smallest = max(1, (count + 1) // 2), delta
+                if count >= enough and part * size < least_size:
+                    least_size, smallest = part * size, delta
             if moved_at_all == 0:
                 break
         problem.details["pairs"] = problem.objective.pairs[:, open_pairs]
         problem.details["budget"] = problem.threat.budget * least[open_pairs]
-        enough = max(1, (tried[0][1] + 1) // 2)
-        return min((t for t in tried if t[1] >= enough), key=lambda t: t[0], default=tried[0])[2]
+        return smallest

@@ -198,7 +198,10 @@ class NeighbourSwap(Attack):
         """The best features met."""
         delta = problem.zero()
         if self.start is not None:
-            delta = problem.project(self.start.run(problem, generator, progress))
+            chosen = self.start.objective_for(problem.threat)
+            first = problem if chosen == self.objective else problem.with_objective(chosen)
+            delta = problem.project(self.start.run(first, generator, progress))
+            problem.blind = first.blind
         names = rebuilt_modalities(problem)
         if not names:
             # Nothing here follows the features.

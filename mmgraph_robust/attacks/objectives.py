@@ -61,6 +61,9 @@ class Objective:
         """
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Drops what is kept between calls to save time, so that a search does not depend on those before it."""
+
 
 class MarginObjective(Objective):
     r"""The paper's objective: minus the mean margin of the pairs over the whole catalogue,
@@ -94,8 +97,14 @@ class _AgainstRivals(Objective):
         # As many more as a user has positives, so that an irrelevant item at or behind rank K remains.
         spare = min(int(self.relevant.degree().max()), _RIVALS * k)
         self.depth = min(k + spare, graph.num_items)
-        self.rivals = Rivals(self.users, graph.interactions, self.depth + k)
+        # Among the best of an earlier ranking a rival can only be too weak. Where pairs are to fall, that understates
+        # what a step reached; where they are to rise it overstates it, and a search would go back to such a step.
+        self.rivals = Rivals(self.users, graph.interactions, self.depth + k, longest=1 if promote else 32)
         self.temperature: Tensor | None = None
+
+    def forget(self) -> None:
+        """The catalogue is ranked anew in the next call."""
+        self.rivals.forget()
 
 
 class BoundaryObjective(_AgainstRivals):
@@ -111,8 +120,8 @@ class BoundaryObjective(_AgainstRivals):
     come nearer to those who are out of reach.
 
     Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one. That can
-    only lower the rival: of pairs that are to fall the value is never overstated, of those that are to rise it may be
-    until the next ranking, where other items move, too. What an attack reports is measured anew.
+    only lower the rival, so the value of pairs that are to fall is never overstated; for pairs that are to rise, the
+    catalogue is ranked in every call.
     """
 
     def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:

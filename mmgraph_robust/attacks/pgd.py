@@ -39,13 +39,16 @@ class PGD(Attack):
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """The best perturbation met."""
         size = step_share(self.steps, self.step_size)
-        best, best_value = problem.zero(), -float("inf")
+        # Whoever finds nothing better does nothing.
+        best, best_value = problem.zero(), problem.value(problem.zero(), exact=True)
         bar = tqdm(
             total=self.steps * self.restarts, desc=type(self).__name__, unit="step", disable=not progress, leave=False
         )
         with bar:
             for restart in range(self.restarts):
                 delta = problem.zero() if restart == 0 else problem.project(problem.random(generator))
+                if restart > 0:
+                    problem.objective.forget()
                 found = self._ascend(problem, delta, size, bar)
                 value = problem.value(found, exact=True)
                 if value > best_value:

@@ -28,7 +28,11 @@ def zero_gradient(problem: Problem) -> str | None:
     """The share of items without a gradient; under the mean margin every item of an honest model has one."""
     _, gradient = problem.with_objective("margin").value_and_gradient(problem.zero())
     owned = problem.allowed.flatten() > 0
-    shares = {m: float((~g[owned].bool().any(1)).double().mean()) for m, g in gradient.items()}
+    shares = {}
+    for m, g in gradient.items():
+        # An item without the feature has no direction, in models that bring features to length one.
+        there = g[owned & problem.features[m].bool().any(1)]
+        shares[m] = float((~there.bool().any(1)).double().mean()) if there.numel() else 0.0
     bad = {m: share for m, share in shares.items() if share > _ZERO_SHARE}
     if not bad:
         return None
@@ -158,7 +162,7 @@ def weak_at_huge_budget(problem: Problem) -> str | None:
     reached = sign * problem.measure(problem.forward(problem.features | found))
     best = {k: sign * problem.measure(problem.forward(problem.features | x)) for k, x in crude.items()}
     name = max(best, key=best.__getitem__)
-    if best[name] <= reached + 0.05 * abs(clean):
+    if best[name] <= reached + 0.05 * max(abs(clean), abs(reached), abs(best[name])):
         return None
     measure = problem.threat.goal.measure_name
     return (

@@ -93,6 +93,7 @@ class Problem:
                 f"{immunity(model)}: there is nothing to attack; 'robustness' and the suite of attacks report it so"
             )
         features_of(data, threat.modalities)
+        model.features(data)  # that the data are of the model's size
         for name in threat.modalities if model.modalities else ():
             model.check_modality(name)
         features = {m: x.to(model.device) for m, x in features_of(data).items()}

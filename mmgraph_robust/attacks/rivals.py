@@ -22,7 +22,7 @@ class Rivals:
         users: ``[n]`` user ids.
         seen: ``[num_users, num_items]`` items to leave out.
         size: Number of items kept per user; where it is the whole catalogue, nothing is left out.
-        longest: Calls between two rankings of the whole catalogue, at most.
+        longest: Calls between two rankings of the whole catalogue, at most; 1 ranks it in every call.
     """
 
     def __init__(self, users: Tensor, seen: Adjacency, size: int, longest: int = 32) -> None:
@@ -30,7 +30,7 @@ class Rivals:
         self.seen = seen
         self.size = min(size, seen.num_cols)
         self.longest = longest
-        self._age, self._interval = 0, _FIRST_INTERVAL
+        self._age, self._interval = 0, min(_FIRST_INTERVAL, longest)
         self._lists = users.new_zeros(0, 0)
         self._edges: Adjacency | None = None
         self._place: tuple[Tensor, Tensor] = (users, users)
@@ -47,13 +47,20 @@ class Rivals:
             - **output:** ids ``[n, size]``, -1 for padding, and scores ``[n, size]``, ``-inf`` there
         """
         if self._edges is None or renew or self._age >= self._interval:
-            if self._edges is not None and not renew:
+            if renew:
+                self._interval = min(_FIRST_INTERVAL, self.longest)
+            elif self._edges is not None:
                 self._interval = min(2 * self._interval, self.longest)
             self._renew(user.detach(), item.detach())
         self._age += 1
         scores = sddmm(self._edges, F.embedding(self.users, user), item)  # type: ignore[arg-type]
         dense = scores.new_full(self._lists.shape, -torch.inf).index_put(self._place, scores)
         return self._lists, dense
+
+    def forget(self) -> None:
+        """The next call ranks the whole catalogue, as the first one did."""
+        self._edges = None
+        self._age, self._interval = 0, min(_FIRST_INTERVAL, self.longest)
 
     def _renew(self, user: Tensor, item: Tensor) -> None:
         lists = rank_items(user, item, self.users, self.seen, self.size)

@@ -49,5 +49,7 @@ class SingleStep(Attack):
         if self.normalise in ("scope", problem.threat.scope):
             return problem.steepest(gradient)
         whole, norm, shares = self.normalise == "matrix", problem.threat.norm, problem.shares()
-        step = {m: norms.steepest(g * problem.allowed, norm, whole) for m, g in gradient.items()}
+        # An l1 step over the matrix goes to as many entries as there are items, as in Problem.steepest.
+        entries = int(problem.allowed.sum()) if whole else 1
+        step = {m: norms.steepest(g * problem.allowed, norm, whole, entries) for m, g in gradient.items()}
         return {m: s * (norms.size(shares[m], norm, True).float() if whole else shares[m]) for m, s in step.items()}

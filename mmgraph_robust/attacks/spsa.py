@@ -12,6 +12,9 @@ from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.typing import Features
 
+# Queries of one step of one pair, and that of the clean point.
+_LEAST = 4
+
 
 class SPSA(Attack):
     r"""Ascent along a gradient estimated from queries,
@@ -56,9 +59,14 @@ class SPSA(Attack):
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """The best perturbation met within the queries."""
         left = self.queries if problem.queries_left is None else min(self.queries, problem.queries_left)
+        if left < _LEAST:
+            # Too few for a single estimate: a random direction, as good as any.
+            return problem.random(generator)
+        # One for the clean point: whoever finds nothing better does nothing.
+        left -= 1
         samples = max(1, min(self.samples, (left - 1) // 2))
         steps = left // (2 * samples + 1)
-        best, best_value, delta = problem.zero(), -float("inf"), problem.zero()
+        best, best_value, delta = problem.zero(), problem.value(problem.zero()), problem.zero()
         for index in tqdm(range(steps), desc="SPSA", unit="step", disable=not progress, leave=False):
             estimate = problem.zero()
             for _ in range(samples):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mmgraph_robust.attacks import norms
 from mmgraph_robust.attacks.base import Attack, Kind
 from mmgraph_robust.attacks.objectives import check_objective
 from mmgraph_robust.attacks.problem import Problem
@@ -29,7 +30,8 @@ class Square(Attack):
         share: Share of the entries that the first blocks cover; it shrinks by the published schedule.
         objective: What is maximised; under ``knowledge="ranks"`` it is the discounted gain of the lists.
 
-    Source: the paper's search and schedule; the block is one of items times columns, since features are no image.
+    Source: the paper's search and schedule; the block is one of items times columns, since features are no image. Where
+    one budget binds the whole matrix, a block spends what it had and what is left over, in a random direction.
     """
 
     kind: ClassVar[Kind] = "black box"
@@ -51,7 +53,7 @@ class Square(Attack):
             part = self.share / 2 ** sum(index >= mark * left for mark in _HALVINGS)
             trial = dict(best)
             for name in problem.threat.modalities:
-                trial[name] = best[name] + 2 * self._block(problem, name, owned, part, generator)
+                trial[name] = self._moved(problem, name, best[name], owned, part, generator)
             trial = problem.project(trial)
             value = problem.value(trial)
             if value > best_value:
@@ -59,7 +61,9 @@ class Square(Attack):
         problem.details["queries"] = problem.queries
         return best
 
-    def _block(self, problem: Problem, name: str, owned: Tensor, part: float, generator: torch.Generator) -> Tensor:
+    def _moved(
+        self, problem: Problem, name: str, delta: Tensor, owned: Tensor, part: float, generator: torch.Generator
+    ) -> Tensor:
         draw = problem.normal(name, generator)
         dim = draw.size(1)
         rows = max(1, round(part**0.5 * owned.numel()))
@@ -68,4 +72,13 @@ class Square(Attack):
         chosen = owned[torch.randperm(owned.numel(), generator=generator)[:rows].to(owned.device)]
         block = torch.zeros_like(draw)
         block[chosen, start : start + width] = draw[chosen, start : start + width]
-        return problem.threat.steepest(block) * problem.radii[name]
+        threat, radius = problem.threat, problem.radii[name]
+        if threat.scope == "item" or threat.norm == "linf":
+            # Every row, or every entry, has a budget of its own, which the block takes all of.
+            return delta + 2 * threat.steepest(block) * radius
+        # One budget for all: the block spends its part anew, with what is left over, and the rest stays.
+        order = norms.ORDER[threat.norm]
+        rest = delta.masked_fill(block.bool(), 0.0)
+        spent = norms.size(rest, threat.norm, True)
+        free = (radius.double() ** order - spent**order).clamp(min=0).pow(1 / order).to(delta)
+        return rest + block * (free / norms.size(block, threat.norm, True).clamp(min=1e-12).to(delta))

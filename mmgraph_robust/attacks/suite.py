@@ -58,7 +58,7 @@ def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
         ("APGD margin", APGD(15, objective="margin")),
         ("PGD NDCG", PGD(20)),
         ("square", Square(150)),
-        ("SPSA", SPSA(135)),
+        ("SPSA", SPSA(136)),
     ]
     if searches(problem) or rebuilt_modalities(problem):
         parts.append(("item graph", GraphRelaxation(25)))
@@ -79,7 +79,8 @@ class Suite(Attack):
     Its perturbation is that of the part with the worst mean. ``details["parts"]`` tells what each part reached,
     ``details["worst_per_user"]`` the mean over users of the worst that any part did to each, and ``details["users"]``
     and ``details["values"]`` these users and values. Flags say what looks wrong with the model or the parts. A model
-    that no feature reaches is reported as immune, with the reason.
+    that no feature reaches is reported as immune, with the reason. Which part is the worst is the evaluator's
+    knowledge, also where the attacker has no more than answers or nothing: it is what he may reach with luck.
 
     Args:
         suite: Which suite, a key of ``SUITES``.
@@ -102,6 +103,10 @@ class Suite(Attack):
         """Name and arguments as plain JSON values."""
         found = {"name": type(self).__name__, "suite": self.suite, "surrogates": len(self._surrogates)}
         return found | ({"weights": [fingerprint(m) for m in self._surrogates]} if self._surrogates else {})
+
+    def without_surrogates(self) -> Suite:
+        """The suite without the models that it transfers from."""
+        return Suite(self.suite)
 
     def run(self, problem: Problem, generator: torch.Generator, progress: bool) -> Features:
         """Runs every part, or reads what an earlier call kept of it."""
@@ -128,7 +133,7 @@ class Suite(Attack):
                 best, best_mean = delta, sign * mean
             outcomes.append(_outcome(name, attack, problem, float(clean.mean()), sign * (mean - float(clean.mean()))))
             told.append({"name": name, "attack": attack.describe(), problem.threat.goal.measure_name: mean, **report})
-            if report["blind"] is not None:
+            if report["blind"] is not None and attack.kind != "transfer":
                 blind.append(set(report["blind"]))
         problem.blind = set.intersection(*blind) if blind else None
         for part, flags in zip(told, compare(outcomes), strict=True):

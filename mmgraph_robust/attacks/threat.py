@@ -81,6 +81,8 @@ class ThreatModel:
             raise BudgetError(f"'budget' expects a finite number >= 0 (got {self.budget}); 0.05 means 5 %")
         if self.items is not None:
             object.__setattr__(self, "items", tuple(int(i) for i in self.items))
+            if not self.items:
+                raise ConfigError("'items' expects at least one item, or None for all (got [])")
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"'{name}' expects one of {list(known)} (got '{getattr(self, name)}')")
@@ -178,7 +180,8 @@ class ThreatModel:
         """
         length = norms.size(delta, self.norm, self._whole)
         over = (length - radius.double()) / radius.double().clamp(min=torch.finfo(torch.float32).tiny)
-        return max(0.0, float(over.max())) if over.numel() else 0.0
+        # What is no number holds no budget.
+        return max(0.0, float(over.nan_to_num(nan=float("inf")).max())) if over.numel() else 0.0
 
     @property
     def _whole(self) -> bool:

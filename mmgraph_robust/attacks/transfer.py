@@ -51,6 +51,11 @@ class Transfer(Attack):
         sizes = surrogate.num_users, surrogate.num_items
         if sizes != (problem.graph.num_users, problem.graph.num_items):
             raise ConfigError(f"the surrogate '{self.surrogate}' was built for {sizes} users and items: train it anew")
+        if surrogate.device != problem.graph.device:
+            raise ConfigError(
+                f"the surrogate '{self.surrogate}' is on {surrogate.device} and the victim on {problem.graph.device}: "
+                "move it with .to(...)"
+            )
         for name in problem.threat.modalities:
             surrogate.check_modality(name)
         threat = replace(problem.threat, knowledge="white", queries=None)
@@ -62,4 +67,7 @@ class Transfer(Attack):
             objective = problem.objective.on(graph).sibling(OBJECTIVES[self.objective_for(threat)])
             other = Problem(surrogate, graph, problem.features, threat, objective, problem.known)
             other.worth(other.settle())
-            return self._attack.run(other, generator, progress)
+            found = self._attack.run(other, generator, progress)
+        problem.blind = other.blind
+        problem.notes |= other.notes
+        return found

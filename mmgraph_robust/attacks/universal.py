@@ -42,7 +42,9 @@ class Universal(Attack):
         direction = {
             m: norms.steepest(problem.normal(m, generator)[:1], norm, False) for m in problem.threat.modalities
         }
-        best, best_value = direction, -float("inf")
+        # Whoever finds nothing better does nothing.
+        best = {m: torch.zeros_like(d) for m, d in direction.items()}
+        best_value = problem.value(problem.zero(), exact=True)
         for _ in tqdm(range(self.steps), desc="Universal", unit="step", disable=not progress, leave=False):
             value, gradient = problem.value_and_gradient(_spread(direction, shares))
             if value > best_value:

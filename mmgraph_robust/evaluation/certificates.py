@@ -69,15 +69,18 @@ class Certificate:
 
     def describe(self) -> dict[str, Any]:
         """The certificate as plain JSON values."""
-        finite = self.largest[self.hit & torch.isfinite(self.largest)]
-        middle = float(finite.median()) if finite.numel() else None
+        of_hits = self.largest[self.hit]
+        middle = float(of_hits.median()) if of_hits.numel() else None
+        # A list that no budget changes has none that JSON could hold.
+        middle = None if middle is None or math.isinf(middle) else middle
+        whole = self.largest_list > self.budget if self.budget > 0 else torch.ones_like(self.users, dtype=torch.bool)
         return {
             "method": self.method,
             "budget": self.budget,
             "clean_recall": self.clean,
             "certified_recall": self.certified,
             "median_largest_budget_of_hits": middle,
-            "unchanged_lists": float((self.largest_list > self.budget).double().mean()),
+            "unchanged_lists": float(whole.double().mean()),
         }
 
 
@@ -120,6 +123,7 @@ def certify(
     Raises:
         ConfigError: If the model does not read a modality, or no bound can be derived for it.
     """
+    features_of(data, threat.modalities)
     evaluator = Evaluator(data, split, [k], ["recall"], mask_validation)
     embeddings = embed(model, data).detach()
     lists = evaluator.lists(embeddings)

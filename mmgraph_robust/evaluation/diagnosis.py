@@ -101,7 +101,7 @@ def diagnose(
         "attack": attack.describe(),
         "clean": {"recall": recall, "margins": margins},
         "attacks": entries,
-        "sensitive": sensitivity(recall, margins, alone),
+        "sensitive": None if model.feature_path == "none" else sensitivity(recall, margins, alone),
         "gradients": gradient_health(model, data, objective=objective, k=k, split=split, seed=seed),
         "carries": modality_shares(model, data, k=k, split=split),
     }
@@ -219,10 +219,10 @@ def gradient_health(
         seed: Seed of the objective.
 
     Returns:
-        Per modality ``zero_share``, the share of items whose own gradient is exactly zero; ``norm``, the gradient's
-        Frobenius norm; ``gain``, that norm times the features' norm, which compares modalities of different scale: by
-        how much the objective would grow, to first order, under a change of 100 %; and ``zero_share_through_graph``,
-        with a soft choice of neighbours (the same where there is no item graph). A modality whose gain is smaller by
+        Per modality ``zero_share``, the share of items, among those that have the feature, whose own gradient is
+        exactly zero; ``norm``, the gradient's Frobenius norm; ``gain``, that norm times the features' norm, which
+        compares modalities of different scale: by how much the objective would grow, to first order, under a change of
+        100 %; and ``zero_share_through_graph``, with a soft choice of neighbours (the same where there is no item graph). A modality whose gain is smaller by
         orders hides what an attack on all jointly could do there.
     """
     if not model.modalities or model.feature_path == "none":
@@ -236,16 +236,17 @@ def gradient_health(
     for name, gradient in plain.items():
         norm = float(gradient.double().norm())
         result[name] = {
-            "zero_share": _zero_share(gradient),
+            "zero_share": _zero_share(gradient, problem.features[name]),
             "norm": norm,
             "gain": norm * float(problem.features[name].double().norm()),
-            "zero_share_through_graph": _zero_share(soft[name]),
+            "zero_share_through_graph": _zero_share(soft[name], problem.features[name]),
         }
     return result
 
 
-def _zero_share(gradient: Tensor) -> float:
-    return float((~gradient.any(1)).double().mean())
+def _zero_share(gradient: Tensor, x: Tensor) -> float:
+    there = gradient[x.bool().any(1)]
+    return float((~there.any(1)).double().mean()) if there.numel() else 0.0
 
 
 def modality_shares(

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mmgraph_robust.attacks.victim import frozen
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.schema import ITEM, USER, interactions
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.metrics import METRICS, hits, rank_items, ranking_metrics, score_margins
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
-from mmgraph_robust.utils import evaluating
 
 
 class Evaluator:
@@ -113,7 +113,8 @@ def embed(model: Recommender, data: HeteroData, graph: Graph | None = None) -> E
         data: The data, clean or attacked.
         graph: The graph of `data` compiled for the model, where it is at hand.
     """
-    with evaluating(model), torch.no_grad():
+    # A model that draws in its forward pass draws the same in every evaluation.
+    with frozen(model), torch.no_grad():
         graph = model.graph(data) if graph is None else graph
         embeddings: Embeddings = model(model.features(data), graph.to(model.device))
     # A model without layers returns its parameters themselves, which go on to change where it is trained on.

@@ -265,14 +265,16 @@ def find_sensitive(
     Args:
         model: A trained, undefended model.
         data: The clean data.
-        attack: The attack (default: ten steps of :class:`~mmgraph_robust.attacks.PGD`).
+        attack: The attack (default: ten steps of :class:`~mmgraph_robust.attacks.PGD`, or of
+            :class:`~mmgraph_robust.attacks.GraphRelaxation` where features act through an item graph only).
         budget: Its budget, relative and per item.
         metric: The metric of ``by_metric``.
         seed: Seed of the attack.
 
     Returns:
         ``by_margin`` and ``by_metric``, with the numbers under ``margin_decline`` and ``metric_decline``; None for a
-        model whose score no feature reaches, or whose metric is zero on the clean data, so that nothing can be lost.
+        model whose score no feature reaches, whose metric is zero on the clean data, so that nothing can be lost, or
+        of which the attack took nothing.
 
     Raises:
         ConfigError: If the metric is unknown.
@@ -281,7 +283,8 @@ def find_sensitive(
     if model.feature_path == "none" or not model.modalities:
         return None
     goal = Untargeted(k=cutoff)
-    attacks = [(attack or PGD(steps=10), ThreatModel([m], budget, labels="val", goal=goal)) for m in model.modalities]
+    default = GraphRelaxation(steps=10) if model.feature_path == "graph" else PGD(steps=10)
+    attacks = [(attack or default, ThreatModel([m], budget, labels="val", goal=goal)) for m in model.modalities]
     outcome = robustness(model, data, attacks, split="val", k=[cutoff], checks=False, seed=seed, progress=False)
     clean = outcome["clean"]
     attacked = {
@@ -305,15 +308,20 @@ def sensitivity(
     if metric == 0:
         _LOG.warning("nothing is found on the clean data: no modality can be told sensitive")
         return None
-    by_margin, by_metric = {}, {}
+    by_margin: dict[str, float] = {}
+    by_metric: dict[str, float] = {}
     for modality, (value, after) in attacked.items():
         # A model of one's own may not have a channel for every modality that it reads.
         before = margins.get(modality, 0.0)
         by_margin[modality] = (before - after.get(modality, 0.0)) / max(abs(before), 1e-12)
         by_metric[modality] = 1 - value / metric
+    if max(*by_metric.values(), *by_margin.values()) <= 0:
+        _LOG.warning("the attack took nothing in any modality: none can be told sensitive")
+        return None
     return {
         "by_margin": max(by_margin, key=by_margin.__getitem__),
-        "by_metric": max(by_metric, key=by_metric.__getitem__),
+        # Where no list changed, margins tell.
+        "by_metric": max(by_metric, key=lambda m: (by_metric[m], by_margin[m])),
         "margin_decline": by_margin,
         "metric_decline": by_metric,
     }

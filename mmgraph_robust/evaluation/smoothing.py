@@ -12,13 +12,15 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks import ThreatModel
-from mmgraph_robust.attacks.victim import graph_under
+from mmgraph_robust.attacks.threat import restrict
+from mmgraph_robust.attacks.victim import frozen, graph_under
+from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.errors import BudgetError, ConfigError
 from mmgraph_robust.evaluation.certificates import certified_recall
 from mmgraph_robust.evaluation.ranking import Evaluator
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import child_generator, chunks, evaluating
+from mmgraph_robust.utils import child_generator, chunks
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def smoothed_recall(
     ):
         if not holds:
             raise ConfigError(f"'{name}' expects {expected} (got {value})")
+    features_of(data, threat.modalities)
     if model.feature_path != "none":
         for modality in threat.modalities:
             model.check_modality(modality)
@@ -152,7 +155,7 @@ def smoothed_recall(
     # Not the stream of Smoothed, whose certificate would rest on the very draws that it is made of.
     generator = child_generator(seed, "certificate", "smoothing")
     recalls, counts = [], torch.zeros(pairs.size(1), dtype=torch.long)
-    with evaluating(model):
+    with frozen(model, seed):
         for _ in tqdm(range(samples), desc="smoothing", disable=not progress, leave=False):
             noisy = dict(features)
             for m in attacked:
@@ -187,7 +190,7 @@ def _distance(threat: ThreatModel, features: Features, deviation: dict[str, floa
     total = 0.0
     for name, sd in deviation.items():
         x = features[name]
-        radius = replace(threat, budget=1.0).radii(features)[name].double()
+        radius = replace(restrict(threat, [name]), budget=1.0).radii(features)[name].double()
         if threat.scope == "item" or threat.norm == "linf":
             # Every row may go to its own bound; an entry bound allows a row the square root of its width.
             width = x.size(1) if threat.norm == "linf" else 1
