@@ -222,8 +222,8 @@ def gradient_health(
         Per modality ``zero_share``, the share of items, among those that have the feature, whose own gradient is
         exactly zero; ``norm``, the gradient's Frobenius norm; ``gain``, that norm times the features' norm, which
         compares modalities of different scale: by how much the objective would grow, to first order, under a change of
-        100 %; and ``zero_share_through_graph``, with a soft choice of neighbours (the same where there is no item graph). A modality whose gain is smaller by
-        orders hides what an attack on all jointly could do there.
+        100 %; and ``zero_share_through_graph``, with a soft choice of neighbours (the same where there is no item
+        graph). A modality whose gain is smaller by orders hides what an attack on all jointly could do there.
     """
     if not model.modalities or model.feature_path == "none":
         return {}
