@@ -5,7 +5,7 @@ import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Noise, SingleStep, ThreatModel
-from mmgraph_robust.errors import ConfigError, DataError
+from mmgraph_robust.errors import ConfigError, DataError, NonFiniteError
 from mmgraph_robust.models import GRCN, VBPR, Embeddings
 
 ATTACKS = [
@@ -172,3 +172,39 @@ def test_an_attack_that_cannot_act_says_so(shop, trained):
     flags = PGD(steps=1)(part, shop, ThreatModel(["visual"], 0.05)).flags
     assert "visual" in flags["no_gradient"]
     assert "no_gradient" not in PGD(steps=1)(trained, shop, ThreatModel(["visual"], 0.05)).flags
+
+
+@pytest.mark.parametrize("bad", [{"visual": float("nan")}, {}, {"visual": 0.0, "odour": 0.0}], ids=repr)
+def test_what_is_no_change_of_the_attacked_modalities_is_refused(shop, trained, bad):
+    class Wrong(mr.attacks.Attack):
+        def run(self, problem, generator, progress):
+            return {m: torch.full_like(problem.features["visual"], value) for m, value in bad.items()}
+
+    threat = ThreatModel(["visual"], 0.1)
+    error, text = (NonFiniteError, "not finite") if len(bad) == 1 else (ConfigError, "Wrong.run' has to return")
+    with pytest.raises(error, match=text):
+        Wrong()(trained, shop, threat)
+    assert threat.excess(torch.full((3, 2), float("nan")), torch.ones(3, 1)) == float("inf")
+
+
+def test_data_of_another_shop_are_told(trained):
+    other = mr.synthetic(num_users=20, num_items=10, modalities={"visual": 12, "textual": 10})
+    with pytest.raises(DataError, match="VBPR"):
+        mr.attacks.PGD(1)(trained, other, ThreatModel(["visual"], 0.1))
+
+
+def test_an_attacker_of_no_items_is_none():
+    with pytest.raises(ConfigError, match="at least one item"):
+        ThreatModel(["visual"], 0.1, items=[])
+
+
+def test_few_queries_still_ask(shop, trained):
+    for queries in (1, 2, 3):
+        threat = ThreatModel(["visual"], 0.1, knowledge="scores", queries=queries)
+        assert mr.attacks.SPSA()(trained, shop, threat).delta["visual"].any()
+
+
+def test_a_step_over_the_matrix_in_l1_moves_many_items(shop, trained):
+    threat = ThreatModel(["visual"], 0.3, norm="l1")
+    found = mr.attacks.SingleStep("margin", normalise="matrix")(trained, shop, threat)
+    assert (found.delta["visual"] != 0).any(1).sum() > 10

@@ -106,3 +106,10 @@ def test_success_grows_with_the_budget_and_is_near_total_at_a_huge_one(shop, tra
     left = [PGD(steps=15)(trained, shop, ThreatModel(["visual"], b)).after["recall@20"] for b in (0.02, 0.1, 0.5, 10.0)]
     assert left == sorted(left, reverse=True)
     assert left[-1] < 0.1 * mr.evaluate(trained, shop)["recall@20"]
+
+
+def test_small_measures_have_slack_of_their_gains():
+    promoted = Outcome("PGD", "iterated", "s", 0.1, 0.0, 0.4000, "PGD", 20)
+    step = Outcome("step", "single", "s", 0.1, 0.0, 0.4001, "step")
+    assert compare([promoted, step]) == [{}, {}]
+    assert "weaker_than_single_step" in compare([promoted, replace(step, gain=0.5)])[0]

@@ -86,3 +86,18 @@ def test_models_without_an_item_graph_and_bad_arguments(shop, trained):
             NeighbourSwap(**bad)
     described = NeighbourSwap(start=GraphRelaxation(steps=3)).describe()
     assert described["start"]["steps"] == 3
+
+
+def test_the_start_has_its_own_objective(shop, monkeypatch):
+    seen = []
+    run = GraphRelaxation.run
+
+    def watched(self, problem, *rest):
+        seen.append(type(problem.objective).__name__)
+        return run(self, problem, *rest)
+
+    monkeypatch.setattr(GraphRelaxation, "run", watched)
+    model = mr.models.FREEDOM.from_data(shop, embedding_dim=4, knn_k=3)
+    for objective in ("boundary", "ndcg"):
+        NeighbourSwap(1, start=GraphRelaxation(2, objective=objective))(model, shop, ThreatModel(["visual"], 0.1))
+    assert seen == ["BoundaryObjective", "NDCGObjective"]

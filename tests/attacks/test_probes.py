@@ -80,3 +80,12 @@ def test_probing_leaves_the_model_alone(shop):
 def test_a_cache_is_found_inside_a_wrapper():
     model, data = weak_model("StaleCache")
     assert "stale_cache" in probe(Smoothed(model, data, samples=1, sigma=1e-6), data, BOTH)
+
+
+def test_items_without_a_feature_are_not_blamed_for_their_gradient(shop):
+    x = shop["item"].x_visual.clone()
+    x[::4] = 0
+    data = mr.data.with_features(shop, {"visual": x})
+    model = mr.models.MMGCN.from_data(data, embedding_dim=4)
+    assert "zero_gradient" not in probe(model, data, ThreatModel(["visual"], 0.1))
+    assert mr.evaluation.gradient_health(model, data)["visual"]["zero_share"] == 0

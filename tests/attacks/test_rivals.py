@@ -47,3 +47,18 @@ def test_a_user_without_enough_candidates_is_padded():
     known, scores = Rivals(torch.arange(2), mr.Graph.from_data(data).interactions, 3)(user, item)
     assert (known[0] >= 0).sum() == 1
     assert torch.equal(torch.isinf(scores), known < 0)
+
+
+def test_lists_are_kept_for_as_long_as_asked_and_forgotten(shop, monkeypatch):
+    graph = mr.Graph.from_data(shop)
+    for longest, expected in ((1, [0, 1, 2, 3, 4, 5]), (8, [0, 4])):
+        rivals, ranked = Rivals(torch.arange(120), graph.interactions, 10, longest=longest), []
+        renew = rivals._renew
+        monkeypatch.setattr(rivals, "_renew", lambda *a, r=renew, n=ranked, c=rivals: (n.append(c.calls), r(*a)))
+        for rivals.calls in range(6):
+            rivals(*vectors(0))
+        assert ranked == expected
+        rivals.forget()
+        for rivals.calls in range(6, 12):
+            rivals(*vectors(0))
+        assert ranked[len(expected) :] == [6 + n for n in expected]

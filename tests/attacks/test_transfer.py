@@ -33,3 +33,18 @@ def test_transfer_asks_a_surrogate_only(shop, trained):
     other = mr.synthetic(num_users=20, num_items=10, modalities={"visual": 12})
     with pytest.raises(ConfigError, match="built for"):
         Transfer(VBPR.from_data(other))(trained, shop, threat)
+
+
+def test_a_suite_with_surrogates_is_checked_without_them(shop, trained):
+    surrogate = VBPR.from_data(shop, embedding_dim=4)
+    outcome = mr.evaluation.robustness(
+        trained, shop, [(suite(surrogates=[surrogate]), ThreatModel(["visual"], 0.05))], progress=False
+    )
+    assert "misses_planted_weakness" not in outcome["attacks"][0]["flags"]
+
+
+def test_a_surrogate_without_a_gradient_is_told(shop, trained):
+    blind = mr.models.FREEDOM.from_data(shop, embedding_dim=4, knn_k=3)
+    found = Transfer(blind, APGD(3))(trained, shop, ThreatModel(["visual"], 0.1))
+    assert not found.delta["visual"].any()
+    assert "no gradient in visual" in found.flags["no_gradient"]

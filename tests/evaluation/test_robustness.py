@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Noise, Promote, SingleStep, Square, ThreatModel, Universal, pick_items, suite
@@ -177,3 +178,26 @@ def test_figures_of_other_weights_are_not_mixed(shop):
     mr.fit(model, shop, max_epochs=1, progress=False)
     with pytest.raises(ConfigError, match="other weights"):
         evaluator(PGD(2), ThreatModel(["visual"], 0.05))
+
+
+def test_a_graph_models_sensitive_modality_is_found_through_its_graph(shop, caplog):
+    model = mr.models.FREEDOM.from_data(shop, embedding_dim=8, knn_k=3)
+    mr.fit(model, shop, max_epochs=10, batch_size=256, learning_rate=0.01, progress=False)
+    found = mr.evaluation.find_sensitive(model, shop, budget=0.5)
+    assert max(found["metric_decline"].values()) > 0
+    # Plain gradients see nothing there, and nothing is named.
+    assert mr.evaluation.find_sensitive(model, shop, attack=PGD(2)) is None
+    assert "took nothing in any modality" in caplog.text
+
+
+def test_nothing_is_sensitive_where_no_feature_reaches_the_score(shop):
+    assert mr.evaluation.diagnose(mr.models.BM3.from_data(shop, embedding_dim=4), shop)["sensitive"] is None
+
+
+def test_random_models_are_measured_to_the_same_numbers():
+    model, data = weak_model("NoisyFeatures")
+    state = torch.get_rng_state()
+    first = mr.evaluate(model, data, k=(5,))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    assert mr.evaluate(model, data, k=(5,)) == first

@@ -159,3 +159,14 @@ def test_the_certificate_does_not_rest_on_the_draws_of_the_defense(shop, trained
     assert own
     assert drawn
     assert not any(a.shape == b.shape and torch.equal(a, b) for a in own for b in drawn)
+
+
+def test_an_immune_model_that_reads_less_and_unknown_names(shop):
+    model = mr.models.BM3.from_data(shop, embedding_dim=4, modalities=["visual"])
+    threat = ThreatModel(["visual", "textual"], 0.01)
+    assert smoothed_recall(model, shop, threat, sigma=0.5, samples=4).distance > 0
+    wrong = ThreatModel(["visul"], 0.01)
+    with pytest.raises(ConfigError, match="visul"):
+        smoothed_recall(model, shop, wrong, sigma=0.5, samples=4)
+    with pytest.raises(ConfigError, match="visul"):
+        certify(model, shop, wrong)
