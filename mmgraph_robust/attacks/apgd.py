@@ -47,10 +47,7 @@ class APGD(Attack):
         best, best_value = problem.zero(), problem.value(problem.zero(), exact=True)
         bar = tqdm(total=self.steps * self.restarts, desc="APGD", unit="step", disable=not progress, leave=False)
         with bar:
-            for restart in range(self.restarts):
-                start = problem.zero() if restart == 0 else problem.project(problem.random(generator))
-                if restart > 0:
-                    problem.objective.forget()
+            for start in problem.starts(self.restarts, generator):
                 found = self._ascend(problem, start, bar)
                 value = problem.value(found, exact=True)
                 if value > best_value:

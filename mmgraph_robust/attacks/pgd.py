@@ -45,11 +45,8 @@ class PGD(Attack):
             total=self.steps * self.restarts, desc=type(self).__name__, unit="step", disable=not progress, leave=False
         )
         with bar:
-            for restart in range(self.restarts):
-                delta = problem.zero() if restart == 0 else problem.project(problem.random(generator))
-                if restart > 0:
-                    problem.objective.forget()
-                found = self._ascend(problem, delta, size, bar)
+            for start in problem.starts(self.restarts, generator):
+                found = self._ascend(problem, start, size, bar)
                 value = problem.value(found, exact=True)
                 if value > best_value:
                     best, best_value = found, value

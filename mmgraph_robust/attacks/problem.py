@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -172,6 +173,14 @@ class Problem:
     def random(self, generator: torch.Generator) -> Features:
         """A random direction at the full budget."""
         return self.steepest({m: self.normal(m, generator) for m in self.threat.modalities})
+
+    def starts(self, count: int, generator: torch.Generator) -> Iterator[Features]:
+        """Where `count` searches begin: at the clean point, then at random ones, each as if none had been before it."""
+        yield self.zero()
+        for _ in range(count - 1):
+            start = self.project(self.random(generator))
+            self.objective.forget()
+            yield start
 
     def normal(self, modality: str, generator: torch.Generator) -> Tensor:
         """Gaussian numbers in the shape of a modality."""

@@ -30,10 +30,12 @@ class Rivals:
         self.seen = seen
         self.size = min(size, seen.num_cols)
         self.longest = longest
-        self._age, self._interval = 0, min(_FIRST_INTERVAL, longest)
         self._lists = users.new_zeros(0, 0)
-        self._edges: Adjacency | None = None
+        self._edges: Adjacency | None
+        self._age: int
+        self._interval: int
         self._place: tuple[Tensor, Tensor] = (users, users)
+        self.forget()
 
     def __call__(self, user: Tensor, item: Tensor, renew: bool = False) -> tuple[Tensor, Tensor]:
         """The rivals of each user and their scores now, in no order.

@@ -61,6 +61,7 @@ class SPSA(Attack):
         left = self.queries if problem.queries_left is None else min(self.queries, problem.queries_left)
         if left < _LEAST:
             # Too few for a single estimate: a random direction, as good as any.
+            problem.details["queries"] = problem.queries
             return problem.random(generator)
         # One for the clean point: whoever finds nothing better does nothing.
         left -= 1

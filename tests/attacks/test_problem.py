@@ -178,3 +178,18 @@ def test_momentum_that_cancels_a_gradient_is_no_end(shop, trained, monkeypatch):
     found = MIM(steps=4).run(problem, torch.Generator().manual_seed(0), False)
     assert len(asked) == 4
     assert found["visual"].shape == one["visual"].shape
+
+
+def test_softness_falls_by_gradients_and_not_by_draws(shop):
+    model = FREEDOM.from_data(shop, embedding_dim=4, knn_k=3)
+    with frozen(model):
+        problem = GraphProblem(Problem.from_data(model, shop, ThreatModel(["visual"], 0.1)), steps=5)
+        problem.stochastic = True
+        softness = []
+        soft = problem._soft
+        problem._soft = lambda x, k, s: softness.append(s) or soft(x, k, s)
+        for _ in range(5):
+            problem.value_and_gradient(problem.zero())
+    # Eight draws of each gradient, of both modalities' graphs.
+    assert len(softness) >= 40
+    assert sorted(set(softness), reverse=True) == pytest.approx([1.0, 0.1**0.25, 0.1**0.5, 0.1**0.75, 0.1])

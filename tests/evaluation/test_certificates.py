@@ -116,6 +116,13 @@ def test_an_attacker_of_a_few_items_moves_few(shop, trained):
     assert few.certified > all_items.certified
     assert bool((few.largest >= all_items.largest).all())
     assert bool(torch.isinf(few.largest[few.hit]).any())
+    # The median of all hits: of those that can fall alone it would be finite.
+    assert torch.isinf(few.largest[few.hit]).double().mean() > 0.5
+    assert few.describe()["median_largest_budget_of_hits"] is None
+    expected = float(all_items.largest[all_items.hit].median())
+    assert all_items.describe()["median_largest_budget_of_hits"] == expected
+    nothing = certify(trained, shop, ThreatModel(["visual"], 0.0), k=K)
+    assert nothing.describe()["unchanged_lists"] == 1.0
     wide = certify(trained, shop, ThreatModel(["visual"], 0.05), k=79)
     assert bool(torch.isinf(wide.largest[wide.hit]).any())
 
