@@ -74,6 +74,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         # Wherever it was written: whoever goes on may have no such device.
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    # The bytes are those that were written, so whatever torch refuses them for, they are none of ours.
     except Exception as error:
         raise CheckpointError(f"{path} was written by something else, and cannot be read: {error}") from error
     return state

@@ -2,18 +2,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.defenses import (
-    AdversarialTraining,
-    Defense,
-    FeatureNoise,
-    FreeAdversarialTraining,
-    GradientPenalty,
-    ListwiseAdversarialTraining,
-    MirrorGradient,
-    ModalityBalancing,
-    ModalityDropout,
-    ProjectionDecay,
-)
+from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, NonFiniteError
 from mmgraph_robust.models import FREEDOM, LATTICE, VBPR
 
@@ -47,7 +36,9 @@ def test_all_three_hooks_are_called_and_an_empty_defense_changes_nothing(shop):
     assert Idle().describe() == {"name": "Idle"}
 
 
-@pytest.mark.parametrize("defense", [FreeAdversarialTraining(replays=2), MirrorGradient(every=1)], ids=repr)
+@pytest.mark.parametrize(
+    "defense", [mr.defenses.FreeAdversarialTraining(replays=2), mr.defenses.MirrorGradient(every=1)], ids=repr
+)
 def test_no_step_is_taken_with_a_gradient_that_is_not_finite(shop, defense):
     model = VBPR.from_data(shop, embedding_dim=4)
     before = model.user.detach().clone()
@@ -60,8 +51,8 @@ def test_no_step_is_taken_with_a_gradient_that_is_not_finite(shop, defense):
 @pytest.mark.parametrize(
     "make",
     [
-        AdversarialTraining, ListwiseAdversarialTraining, FreeAdversarialTraining, FeatureNoise, GradientPenalty,
-        ModalityDropout, ProjectionDecay,
+        mr.defenses.AdversarialTraining, mr.defenses.ListwiseAdversarialTraining, mr.defenses.FreeAdversarialTraining, mr.defenses.FeatureNoise, mr.defenses.GradientPenalty,
+        mr.defenses.ModalityDropout, mr.defenses.ProjectionDecay,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("names", ["visual", [], ["visual", "visual"]], ids=repr)
@@ -71,7 +62,9 @@ def test_modalities_are_a_list_of_different_names(make, names):
 
 
 @pytest.mark.parametrize(
-    "defense", [ListwiseAdversarialTraining(), ModalityBalancing("visual", warmup=5)], ids=lambda d: type(d).__name__
+    "defense",
+    [mr.defenses.ListwiseAdversarialTraining(), mr.defenses.ModalityBalancing("visual", warmup=5)],
+    ids=lambda d: type(d).__name__,
 )
 def test_what_features_do_not_reach_is_refused_before_the_first_step(shop, defense):
     for model in (FREEDOM.from_data(shop, knn_k=3), LATTICE.from_data(shop, knn_k=3)):
