@@ -49,16 +49,16 @@ def test_no_step_is_taken_with_a_gradient_that_is_not_finite(shop, defense):
 
 
 @pytest.mark.parametrize(
-    "make",
+    "name",
     [
-        mr.defenses.AdversarialTraining, mr.defenses.ListwiseAdversarialTraining, mr.defenses.FreeAdversarialTraining, mr.defenses.FeatureNoise, mr.defenses.GradientPenalty,
-        mr.defenses.ModalityDropout, mr.defenses.ProjectionDecay,
+        "AdversarialTraining", "ListwiseAdversarialTraining", "FreeAdversarialTraining", "FeatureNoise",
+        "GradientPenalty", "ModalityDropout", "ProjectionDecay",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("names", ["visual", [], ["visual", "visual"]], ids=repr)
-def test_modalities_are_a_list_of_different_names(make, names):
-    with pytest.raises(ConfigError, match=f"'{make.__name__}' expects modalities to be a list of different names"):
-        make(modalities=names)
+def test_modalities_are_a_list_of_different_names(name, names):
+    with pytest.raises(ConfigError, match=f"'{name}' expects modalities to be a list of different names"):
+        getattr(mr.defenses, name)(modalities=names)
 
 
 @pytest.mark.parametrize(
