@@ -12,8 +12,9 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from benchmarks import options
-from benchmarks.defenses.search import RESULTS, build_defense, candidates, pick, read_data, spaces
+from benchmarks.defenses.search import RESULTS, candidates, defended, defense_class, pick, read_data, spaces
 from mmgraph_robust import fit, models
+from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.utils import read_json, write_json
@@ -56,7 +57,7 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
         ConfigError: If one of the labels is none of a defense that plugs into training.
     """
     others = {"without", "model", "feature_scale"}
-    known = [label for label, entry in spaces()["defenses"].items() if not entry.keys() & others]
+    known = [label for label, entry in spaces()["defenses"].items() if _plugs_in(label) and not entry.keys() & others]
     for label in labels:
         if label not in known:
             raise ConfigError(unknown_name("defense that plugs into training", label, known))
@@ -67,12 +68,17 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
     return {label: median(values) for label, values in seconds.items()}
 
 
+def _plugs_in(label: str) -> bool:
+    kind = defense_class(label)
+    return kind is None or issubclass(kind, Defense)
+
+
 def _epochs(data: HeteroData, model: str, label: str) -> list[float]:
     entry = pick("models", model)
-    victim = getattr(models, model).from_data(data, **entry["arguments"], seed=0)
+    plain = getattr(models, model).from_data(data, **entry["arguments"], seed=0)
     training = spaces()["training"] | entry.get("training", {})
     training |= {"max_epochs": _EPOCHS, "eval_every": _EPOCHS + 1}
-    defense = build_defense(label, candidates(label)[0])
+    victim, defense = defended(plain, data, label, candidates(label)[0], seed=0)
     history = fit(victim, data, defense, seed=0, progress=False, **training)
     return [record["seconds"] for record in history.records[1:-1]]
 

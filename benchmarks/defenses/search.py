@@ -13,21 +13,22 @@ from torch_geometric.data import HeteroData
 
 from benchmarks import options
 from benchmarks.trained import train_once
-from mmgraph_robust import data, defenses, evaluate, load_model, models, read_mmrec
+from mmgraph_robust import data, defenses, evaluate, load_model, models, read_mmrec, save_model
 from mmgraph_robust.attacks import PGD, Attack, ThreatModel, modality_sets, suite
-from mmgraph_robust.defenses import Defense
+from mmgraph_robust.defenses import Defense, WrappedModel
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation import modality_shares
 from mmgraph_robust.experiment.files import read_values
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.training import data_hash
+from mmgraph_robust.training.checkpoint import describe_model
 from mmgraph_robust.utils import hash_json, read_json, write_json
 from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
-_OWN_KEYS = ("control", "name", "fixed", "training", "without", "model", "data", "models")
+_OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models")
 
 Settings = dict[str, Any]
 
@@ -96,24 +97,36 @@ class Trainer:
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """How one training went, and what its model reaches on validation, clean and attacked."""
         victim, training = self._model(model, label, arguments.get("feature_scale"), seed)
-        defense = build_defense(label, arguments)
+        begun = self._begun(model, label, seed)
+        if begun is not None:
+            victim.load_state_dict(load_model(self.work / begun["file"]).state_dict())
+        victim, defense = defended(victim, self.data, label, arguments, seed)
         told = None if defense is None else defense.describe()
-        key = hash_json(
-            [type(victim).__name__, victim.config, told, TRAINING_VERSION, training, seed, data_hash(self.data)]
-        )
+        parts = [type(victim).__name__, describe_model(victim), told, TRAINING_VERSION, training, seed]
+        key = hash_json([*parts, data_hash(self.data), *([] if begun is None else [begun["file"]])])
         path = self.work / f"{model}-{key[:16]}.safetensors"
-        checkpoint = path.with_suffix(".pt")
-        record = train_once(
-            path, victim, self.data, defense, seed, checkpoint=checkpoint, progress=self.progress, **training
-        )
-        checkpoint.unlink(missing_ok=True)
+        if begun is not None and _comes_late(label):
+            if not path.exists():
+                save_model(victim, path, self.data)
+            record = begun | {"file": path.name}
+        else:
+            checkpoint = path.with_suffix(".pt")
+            record = train_once(
+                path, victim, self.data, defense, seed, checkpoint=checkpoint, progress=self.progress, **training
+            )
+            checkpoint.unlink(missing_ok=True)
         return record | self._kept(path, "validation", spaces()["search"]["budget"], self._validate)
+
+    def _begun(self, model: str, label: str, seed: int) -> dict[str, Any] | None:
+        """The record of the trained model that a defense begins with, if it does."""
+        start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
+        return None if start is None else self(model, start, candidates(start)[0], seed)
 
     def check(self, model: str, label: str) -> None:
         """Builds what would be trained, without training it: a mistake is said before hours of work."""
         for arguments in candidates(label):
-            built, _ = self._model(model, label, arguments.get("feature_scale"), 0)
-            defense = build_defense(label, arguments)
+            plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
+            built, defense = defended(plain, self.data, label, arguments, 0)
             if defense is not None:
                 defense.setup(built, self.data, built.graph(self.data))
 
@@ -188,15 +201,30 @@ class Trainer:
         return {"clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data)}
 
 
-def build_defense(label: str, arguments: Settings) -> Defense | None:
-    """The defense of that label; None where nothing is plugged into training."""
+def defense_class(label: str) -> type[Defense] | type[WrappedModel] | None:
+    """The class of the defense of that label; None where the model is trained as it is."""
     entry = pick("defenses", label)
     name = entry.get("name", label)
-    if name == "none" or ("name" not in entry and ("without" in entry or "model" in entry)):
-        return None
+    plain = name == "none" or ("name" not in entry and ("without" in entry or "model" in entry))
+    found: type[Defense] | type[WrappedModel] | None = None if plain else getattr(defenses, name)
+    return found
+
+
+def _comes_late(label: str) -> bool:
+    """Whether a defense is put around a trained model."""
+    kind = defense_class(label)
+    return kind is not None and issubclass(kind, WrappedModel) and not kind.trains
+
+
+def defended(
+    model: Recommender, data: HeteroData, label: str, arguments: Settings, seed: int
+) -> tuple[Recommender, Defense | None]:
+    """The model with what the defense of that label puts around it, and what it plugs into the training."""
+    kind = defense_class(label)
     own = {key: value for key, value in arguments.items() if key != "feature_scale"}
-    defense: Defense = getattr(defenses, name)(**own)
-    return defense
+    if kind is None:
+        return model, None
+    return (kind(model, data, **own, seed=seed), None) if issubclass(kind, WrappedModel) else (model, kind(**own))
 
 
 def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:

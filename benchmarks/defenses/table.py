@@ -125,8 +125,9 @@ def page(folder: Path) -> str:
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         "known to the attacker. *Carries*: clean recall that is lost when every item has the modality's mean features. "
         f"*Decline*: what the suite takes at {budget}, and in brackets that as a part of what it takes of the "
-        "undefended model, with the same seeds. All are trained from the start, AMR and APR too, whose papers begin "
-        "with a trained model. What the candidates are, and the form of `ListwiseAdversarialTraining` itself, was "
+        "undefended model, with the same seeds. All are trained from the start but for AMR and APR, which go on from "
+        "the undefended model of their seed, as in their papers, and `Smoothed`, which is put around it. What the "
+        "candidates are, and the form of `ListwiseAdversarialTraining` itself, was "
         "settled in an exploration of one seed on hm that read the test split (`docs/defenses.md`): on hm its rows are "
         "not quite blind. Made by "
         "`python -m benchmarks.defenses DATA MODEL`, `python -m benchmarks.defenses.ablation DATA MODEL DEFENSE` and "

@@ -89,11 +89,11 @@ def test_every_defense_gets_the_same_number_of_candidates():
         assert len({json.dumps(arguments) for arguments in tried}) == len(tried)
         name = entry.get("name", label)
         if hasattr(mr.defenses, name):
-            for arguments in tried:
-                assert isinstance(room.build_defense(label, arguments), getattr(mr.defenses, name))
+            assert room.defense_class(label) is getattr(mr.defenses, name)
         else:
             assert name == "none" or entry.keys() & {"without", "model"}
-            assert room.build_defense(label, tried[0]) is None
+            assert room.defense_class(label) is None
+        assert entry.get("start", "none") == "none"
     for name, entry in spaces()["models"].items():
         assert set(entry["arguments"]) <= set(inspect.signature(getattr(mr.models, name)).parameters)
         assert all(d["model"][name] in spaces()["ids"] for d in spaces()["defenses"].values() if "model" in d)
@@ -190,6 +190,36 @@ def test_controls_are_what_they_are_called(small, folder, work):
     assert ids["epochs"] <= 5
     free = trainer("VBPR", "FreeAdversarialTraining", candidates("FreeAdversarialTraining")[0], 0)
     assert free["epochs"] <= 3
+
+
+def test_some_begin_with_the_trained_model_of_the_same_seed(small, folder, work, monkeypatch):
+    monkeypatch.setitem(spaces(), "defenses", SMALL["defenses"] | {
+        "warm": {"name": "AdversarialTraining", "start": "none", "fixed": {"weight": 0.5, "budget": 0.1}},
+        "Smoothed": {"fixed": {"samples": 2}, "sigma": [0.1, 0.5]},
+        "cold": {"name": "AdversarialTraining", "fixed": {"weight": 0.5, "budget": 0.1}},
+    })  # fmt: skip
+    data = read_data("shop", folder)
+    trainer = Trainer(data, work, False)
+    for seed in (0, 1):
+        plain = mr.load_model(work / trainer("VBPR", "none", {}, seed)["file"])
+        expected = copy.deepcopy(plain)
+        mr.fit(
+            expected, data, mr.defenses.AdversarialTraining(weight=0.5, budget=0.1), seed=seed, progress=False,
+            max_epochs=6, patience=3, eval_every=1, batch_size=64, learning_rate=0.02,
+        )  # fmt: skip
+        warm = trainer("VBPR", "warm", candidates("warm")[0], seed)
+        found = mr.load_model(work / warm["file"]).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
+        assert trainer("VBPR", "cold", candidates("cold")[0], seed)["file"] != warm["file"]
+        around = [trainer("VBPR", "Smoothed", arguments, seed) for arguments in candidates("Smoothed")]
+        assert len({record["file"] for record in around}) == 2
+        one, two = (mr.load_model(work / record["file"]) for record in around)
+        assert (one.samples, one.sigma, two.sigma) == (2, 0.1, 0.5)
+        assert all(torch.equal(one.model.state_dict()[name], value) for name, value in plain.state_dict().items())
+        assert around[1]["validation"] == mr.evaluate(two, data, split="val", k=(20,))["recall@20"]
+        assert around[0]["epochs"] == trainer("VBPR", "none", {}, seed)["epochs"]
+    result = search("shop", "VBPR", "Smoothed", trainer, 1)
+    assert result["runs"][0]["test"]["attacks"][-1]["attack"] == "suite"
 
 
 def test_the_test_split_has_no_part_in_the_choice(small, folder, tmp_path):
