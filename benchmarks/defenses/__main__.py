@@ -31,11 +31,16 @@ def main(
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):
         trainer = Trainer(read_data(name, folder), work / name, progress)
-        for label in chosen:
-            trainer.check(model, label)
-        for label in chosen:
+        refusals = {label: trainer.refusal(model, label) for label in chosen}
+        for label, reason in refusals.items():
+            path = out / name / f"{model}-{re.sub('[^A-Za-z0-9]+', '-', label)}.json"
+            if reason is not None:
+                about = {"schema": 1, "dataset": name, "model": model, "defense": label, "refused": reason}
+                write_json(path, about)
+                print(f"{model} refuses {label}: {reason}", flush=True)
+                continue
             result = search(name, model, label, trainer, seeds)
-            write_json(out / name / f"{model}-{re.sub('[^A-Za-z0-9]+', '-', label)}.json", result)
+            write_json(path, result)
             for run in result["runs"]:
                 left = [f"{a['attack']} {'+'.join(a['modalities'])} {a['budget']:g}: {a[METRIC]:.4f}"
                         for a in run["test"]["attacks"]]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from benchmarks import options
-from benchmarks.defenses.search import RESULTS, candidates, defended, defense_class, pick, read_data, spaces
+from benchmarks.defenses.search import RESULTS, Trainer, candidates, defended, defense_class, pick, read_data, spaces
 from mmgraph_robust import fit, models
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
@@ -61,7 +62,10 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
     for label in labels:
         if label not in known:
             raise ConfigError(unknown_name("defense that plugs into training", label, known))
-    labels = ["none", *(label for label in labels or known if label != "none")]
+    if not labels:
+        trainer = Trainer(data, Path())
+        labels = [label for label in known if trainer.refusal(model, label) is None]
+    labels = ["none", *(label for label in labels if label != "none")]
     seconds: dict[str, list[float]] = {label: [] for label in labels}
     for label in [*labels, "none"]:
         seconds[label] += _epochs(data, model, label)

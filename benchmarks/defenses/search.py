@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from benchmarks import options
 from benchmarks.trained import train_once
 from mmgraph_robust import data, defenses, evaluate, load_model, models, read_mmrec, save_model
-from mmgraph_robust.attacks import PGD, Attack, ThreatModel, modality_sets, suite
+from mmgraph_robust.attacks import PGD, Attack, GraphRelaxation, ThreatModel, modality_sets, suite
 from mmgraph_robust.defenses import Defense, WrappedModel
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation import modality_shares
@@ -122,22 +122,30 @@ class Trainer:
         start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
         return None if start is None else self(model, start, candidates(start)[0], seed)
 
-    def check(self, model: str, label: str) -> None:
-        """Builds what would be trained, without training it: a mistake is said before hours of work."""
+    def refusal(self, model: str, label: str) -> str | None:
+        """Why a defense has nothing to act on in that backbone, if so.
+
+        What would be trained is built for it, so that a mistake is raised before hours of work.
+        """
         for arguments in candidates(label):
             plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
-            built, defense = defended(plain, self.data, label, arguments, 0)
-            if defense is not None:
-                defense.setup(built, self.data, built.graph(self.data))
+            try:
+                built, defense = defended(plain, self.data, label, arguments, 0)
+                if defense is not None:
+                    defense.setup(built, self.data, built.graph(self.data))
+            except ConfigError as error:
+                return str(error)
+        return None
 
     def _kept(
         self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]
     ) -> dict[str, Any]:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
-        key = hash_json([ATTACK_VERSION, PGD().describe(), suite("standard").describe(), budgets])[:8]
+        model = load_model(path)
+        key = hash_json([ATTACK_VERSION, alone(model).describe(), suite("standard").describe(), budgets])[:8]
         kept = path.with_suffix(f".{name}-{key}.json")
         if not kept.exists():
-            write_json(kept, judge(load_model(path), path))
+            write_json(kept, judge(model, path))
         found: dict[str, Any] = read_json(kept)
         return found
 
@@ -145,7 +153,7 @@ class Trainer:
         budget = spaces()["search"]["budget"]
         return {
             "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
-            "validation_attacked": self.attacked(model, PGD(), model.modalities, budget, "val"),
+            "validation_attacked": self.attacked(model, alone(model), model.modalities, budget, "val"),
         }
 
     def _model(self, model: str, label: str, scale: dict[str, float] | None, seed: int) -> tuple[Recommender, Settings]:
@@ -183,8 +191,9 @@ class Trainer:
         if model.feature_path != "none":
             for budget in spaces()["test"]["budgets"]:
                 for names in modality_sets(model.modalities):
-                    left = self.attacked(model, PGD(), tuple(names), budget, "test")
-                    attacks.append({"attack": "PGD", "modalities": names, "budget": budget, METRIC: left})
+                    left = self.attacked(model, alone(model), tuple(names), budget, "test")
+                    told = {"attack": type(alone(model)).__name__, "modalities": names, "budget": budget}
+                    attacks.append(told | {METRIC: left})
                 threat = ThreatModel(model.modalities, budget)
                 unfinished = path.with_suffix(".suite")
                 ensemble = suite("standard", folder=unfinished)
@@ -199,6 +208,11 @@ class Trainer:
         clean = evaluate(model, self.data, split="test", k=(10, 20))
         shutil.rmtree(path.with_suffix(".suite"), ignore_errors=True)
         return {"clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data)}
+
+
+def alone(model: Recommender) -> Attack:
+    """The attack that candidates are judged by, and that is run on each modality alone: one that acts on the model."""
+    return GraphRelaxation(25) if model.feature_path == "graph" else PGD()
 
 
 def defense_class(label: str) -> type[Defense] | type[WrappedModel] | None:

@@ -43,7 +43,9 @@ def table(results: Sequence[Result]) -> str:
     names = max((everything(r["runs"][0]) for r in results), key=len)
     budgets = spaces()["test"]["budgets"]
     head = ["defense", "candidates", "seeds", "clean"]
-    head += [f"PGD, {m}, {100 * b:g} %" for b in budgets[:1] for m in names]
+    attacks = [a["attack"] for result in results for a in result["runs"][0]["test"]["attacks"]]
+    single = next((attack for attack in attacks if attack != "suite"), "")
+    head += [f"{single}, {m}, {100 * b:g} %" for b in budgets[:1] for m in names]
     head += [f"suite, all, {100 * b:g} %" for b in budgets] + [f"{m} carries" for m in names]
     head += ["decline", "chosen"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 2) + "---|"]
@@ -56,7 +58,7 @@ def table(results: Sequence[Result]) -> str:
     for result in sorted(results, key=order):
         read = [m for m in names if m in everything(result["runs"][0])]
         row = [result["defense"], str(len(result["candidates"])), str(len(result["runs"])), _cell(result, clean)]
-        row += [_cell(result, lambda run, m=m: left(run, "PGD", [m], budgets[0])) for m in names]  # type: ignore[misc]
+        row += [_cell(result, lambda run, m=m: left(run, single, [m], budgets[0])) for m in names]  # type: ignore[misc]
         row += [
             _cell(result, lambda run, b=b: left(run, "suite", everything(run), b))  # type: ignore[misc]
             for b in budgets
@@ -110,6 +112,14 @@ def flags(results: Sequence[Result]) -> list[str]:
     return [f"- {text} (at {', '.join(sorted(budgets))})" for text, budgets in sorted(found.items())]
 
 
+def refusals(results: Sequence[Result]) -> str:
+    """Which defenses have nothing to act on, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        reasons.setdefault(result["refused"], []).append(f"`{result['defense']}`")
+    return "\n".join(f"- Refused: {', '.join(sorted(labels))}: {reason}" for reason, labels in reasons.items())
+
+
 def page(folder: Path) -> str:
     """The whole page."""
     search = spaces()["search"]
@@ -119,7 +129,8 @@ def page(folder: Path) -> str:
         "# What defenses are worth",
         f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates "
         "(controls one, or as many as the row says), trained with seed 0 and "
-        "judged on the validation split, clean and under PGD on all modalities "
+        "judged on the validation split, clean and under PGD (where features act only through an item graph: "
+        "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least; only then was the test split read. PGD: 20 steps on a smooth NDCG; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
@@ -136,9 +147,10 @@ def page(folder: Path) -> str:
     for name in spaces()["data"]:
         results = [read_json(path) for path in sorted((folder / name).glob("*.json"))]
         for model in spaces()["models"]:
-            own = [r for r in results if r["model"] == model]
+            own = [r for r in results if r["model"] == model and "refused" not in r]
+            refused = [r for r in results if r["model"] == model and "refused" in r]
             if own:
-                parts += [f"## {name}, {model}", table(own), "\n".join(flags(own))]
+                parts += [f"## {name}, {model}", table(own), "\n".join(flags(own)), refusals(refused)]
     if (folder / "cost.json").exists():
         parts += ["## Cost", cost_table(read_json(folder / "cost.json"))]
     for path in sorted(folder.glob("ablation-*.json")):

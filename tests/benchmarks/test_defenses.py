@@ -136,6 +136,32 @@ def test_a_row_for_others_is_left_out_and_a_model_that_cannot_be_built_is_said_f
     assert counted.trainings == 0
 
 
+def test_a_defense_with_nothing_to_act_on_is_told_on_the_page(small, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(spaces(), "models", {
+        "FREEDOM": {"arguments": {"embedding_dim": 8, "knn_k": 3}, "training": {"max_epochs": 2}},
+    })  # fmt: skip
+    monkeypatch.setitem(spaces(), "defenses", {
+        "none": {"control": True},
+        "ModalityBalancing": {"fixed": {"sensitive": "visual"}, "weight": [0.1, 1.0]},
+        "Smoothed": {"sigma": [0.1, 1.0]},
+        "TrustedItemGraph": {"floor": [0.1, 0.5]},
+    })  # fmt: skip
+    out = tmp_path / "out"
+    main("shop", "FREEDOM", only="", seeds=1, folder=folder, work=tmp_path, out=out, progress=False, threads=0)
+    text = page(out)
+    assert "- Refused: `ModalityBalancing`: the features of 'visual' do not reach" in text
+    assert "- Refused: `Smoothed`: 'FREEDOM' reads ['visual', 'textual'] only through" in text
+    assert "| GraphRelaxation, visual, 5 % |" in text
+    assert text.count("\n| ") == 1 + 2
+    kept = json.loads((out / "shop" / "FREEDOM-TrustedItemGraph.json").read_text())
+    assert len(kept["candidates"]) == 2
+    names = ("visual", "textual")
+    victim = mr.load_model(tmp_path / "shop" / kept["runs"][0]["file"])
+    again = mr.attacks.GraphRelaxation(25)(victim, read_data("shop", folder), mr.attacks.ThreatModel(names, 0.05))
+    assert kept["runs"][0]["test"]["attacks"][2]["recall@20"] == again.after["recall@20"]
+    assert list(cost(read_data("shop", folder), "FREEDOM")) == ["none"]
+
+
 def test_the_choice_keeps_the_clean_quality_and_takes_the_most_robust(small):
     def record(clean, attacked):
         return {"validation": clean, "validation_attacked": attacked}
