@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.schema import ITEM, features
@@ -71,7 +72,7 @@ def stored_item_graphs(data: HeteroData) -> dict[str, Adjacency]:
     """The compiled item graphs that `data` holds, per modality.
 
     Raises:
-        DataError: If edges do not fit the items.
+        DataError: If edges or their values do not fit the items, or are not finite.
     """
     size = int(data[ITEM].num_nodes)
     graphs = {}
@@ -79,9 +80,23 @@ def stored_item_graphs(data: HeteroData) -> dict[str, Adjacency]:
         store = data[kind]
         if "edge_index" not in store:
             raise DataError(f"data[{kind}] lacks 'edge_index': make item graphs with 'add_item_graphs'")
-        graph = Adjacency.from_edge_index(
-            store.edge_index.flip(0), num_rows=size, num_cols=size, values=store.get("edge_weight")
-        )
+        for key in ("edge_weight", "edge_selection"):
+            value = store.get(key)
+            if value is None:
+                continue
+            if value.shape != store.edge_index.shape[1:]:
+                raise DataError(
+                    f"data[{kind}].{key} expects one value for each of {store.edge_index.size(1)} edges "
+                    f"(got {list(value.shape)}): make item graphs with 'add_item_graphs'"
+                )
+            if not bool(torch.isfinite(value).all()):
+                raise DataError(f"data[{kind}].{key} has NaN or infinite values: fill or remove these edges")
+        try:
+            graph = Adjacency.from_edge_index(
+                store.edge_index.flip(0), num_rows=size, num_cols=size, values=store.get("edge_weight")
+            )
+        except DataError as error:
+            raise DataError(f"data[{kind}]: {error}") from error
         if "edge_selection" in store:
             graph = SoftGraph(graph.structure, graph.values(), store.edge_selection[graph.order])
         graphs[kind[1].removeprefix(_PREFIX)] = graph

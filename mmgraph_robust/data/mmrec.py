@@ -22,6 +22,8 @@ from mmgraph_robust.utils import atomic_write
 _COLUMNS = ("userID", "itemID", "x_label")
 _NAMES = {"image": "visual", "text": "textual", "audio": "acoustic"}
 _SUFFIX = "_feat.npy"
+# An id this many times beyond the number of those that occur is a mistake, not a shop.
+_MOST_GAPS = 10
 
 
 def read_mmrec(
@@ -60,7 +62,16 @@ def read_mmrec(
     if name is None and not path.is_file() and len(sole) == 1:
         path = sole[0]
     name = folder.resolve().name if name is None else name
+    if len(sep) != 1:
+        raise DataError(f"'sep' expects one character (got {sep!r}): replace what separates the columns first")
     user, item, label = _read_interactions(path, sep)
+    for what, ids, given in (("user", user, num_users), ("item", item, num_items)):
+        distinct = torch.unique(ids).numel()
+        if given is None and int(ids.max()) >= _MOST_GAPS * (distinct + 100):
+            raise DataError(
+                f"{path} names {distinct} {what}s, but ids up to {int(ids.max())}: number them from 0 without gaps, or "
+                f"pass 'num_{what}s' if there are that many"
+            )
     if features is None:
         files = sorted(path.name for path in folder.glob(f"*{_SUFFIX}"))
         stems = [file.removesuffix(_SUFFIX) for file in files]
@@ -92,16 +103,16 @@ def write_mmrec(data: HeteroData, folder: str | Path) -> None:
         folder: The folder, made if need be; files of these names are replaced.
 
     Raises:
-        DataError: If two modalities would go to the same file.
+        DataError: If a modality would come back under another name or not at all.
     """
     folder = Path(folder)
     store = data[INTERACTS]
     stems = {modality: stem for stem, modality in _NAMES.items()}
     for modality in features(data):
-        if stems.get(modality) in features(data):
+        if modality in _NAMES or not re.fullmatch(r"[\w .-]+", modality) or modality.startswith("."):
             raise DataError(
-                f"modalities '{modality}' and '{stems[modality]}' would both be written to "
-                f"'{stems[modality]}{_SUFFIX}': rename one of them"
+                f"modality '{modality}' would not be read again under its name: rename it ('visual', 'textual' and "
+                "'acoustic' are written as 'image', 'text' and 'audio'; letters, digits, spaces, '-', '_' and '.')"
             )
     label = torch.stack([store[f"{split}_mask"] for split in SPLITS]).int().argmax(0)
     table = torch.cat([store.edge_index, label[None]]).t().cpu().numpy()

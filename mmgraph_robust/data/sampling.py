@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmgraph_robust.data.graph import Graph
-from mmgraph_robust.errors import DataError
+from mmgraph_robust.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,15 @@ class NegativeSampler:
         graph: The training graph.
 
     Raises:
-        DataError: If a user has interacted with every candidate.
+        DataError: If there are no interactions, or a user has interacted with every candidate.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.num_items = graph.num_items
         self.candidates = graph.item_degree.nonzero().flatten().cpu()
         user, item = graph.interactions.edge_index().cpu()
+        if user.numel() == 0:
+            raise DataError("the training split is empty: make one with 'random_split'")
         self._keys = torch.unique(user * self.num_items + item)  # sorted
         full = torch.bincount(self._keys // max(self.num_items, 1), minlength=1) >= self.candidates.numel()
         if bool(full.any()):
@@ -84,9 +86,14 @@ class TripleLoader:
     Args:
         graph: The training graph.
         batch_size: Triples per batch.
+
+    Raises:
+        ConfigError: If batches are to be empty.
     """
 
     def __init__(self, graph: Graph, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"'TripleLoader' expects batch_size >= 1 (got {batch_size})")
         self.batch_size = batch_size
         self.device = graph.device
         self.sampler = NegativeSampler(graph)

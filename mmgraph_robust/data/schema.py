@@ -62,10 +62,17 @@ def with_features(data: HeteroData, changed: Features) -> HeteroData:
 
 
 def interactions(data: HeteroData, split: Split) -> Tensor:
-    """``[2, num_edges]`` (user, item) pairs of one split."""
+    """``[2, num_edges]`` (user, item) pairs of one split.
+
+    Raises:
+        ConfigError: If there is no such split.
+        DataError: If `data` is not split.
+    """
     store = data[INTERACTS]
     if split not in SPLITS:
         raise ConfigError(unknown_name("split", split, SPLITS))
+    if f"{split}_mask" not in store:
+        raise DataError(f"the interactions lack '{split}_mask': split them with 'random_split'")
     pairs: Tensor = store.edge_index[:, store[f"{split}_mask"]]
     return pairs
 
@@ -88,7 +95,12 @@ def build(
         num_users: Number of users (default: the largest id + 1).
         num_items: Number of items (default: the largest id + 1).
         name: Name of the data set.
+
+    Raises:
+        DataError: If ids are no whole numbers.
     """
+    if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:
+        raise DataError(f"'edge_index' expects whole numbers (got {edge_index.dtype})")
     data = HeteroData()
     if name is not None:
         data.name = name

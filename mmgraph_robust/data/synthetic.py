@@ -53,7 +53,7 @@ def synthetic(
         num_users: Number of users.
         num_items: Number of items.
         modalities: Width of the features per modality (default: visual and textual, 24 each).
-        interactions_per_user: Mean number of interactions.
+        interactions_per_user: Mean number of interactions; every user has 3 at least, so that below 6 it is exceeded.
         num_tastes: Number of taste centres.
         latent_dim: Width of the taste vectors.
         informativeness: Per modality, the share :math:`a` in 0 to 1 (default: 0.95 for the sensitive one, 0.8 for
@@ -80,8 +80,10 @@ def synthetic(
             raise ConfigError(f"'synthetic' expects {name} >= 1 (got {value})")
     if not 0 < interactions_per_user <= num_items:
         raise ConfigError(
-            f"'synthetic' expects interactions_per_user in 1 to {num_items} (got {interactions_per_user})"
+            f"'synthetic' expects interactions_per_user above 0, at most {num_items} (got {interactions_per_user})"
         )
+    if not math.isfinite(popularity_exponent):
+        raise ConfigError(f"'synthetic' expects a finite popularity_exponent (got {popularity_exponent})")
     for name in [*([] if sensitive is None else [sensitive]), *(informativeness or {}), *(fragility or {})]:
         if name not in dims:
             raise ConfigError(unknown_name("modality", name, dims))

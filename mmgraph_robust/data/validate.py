@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mmgraph_robust.data.item_graphs import stored_item_graphs
 from mmgraph_robust.data.schema import INTERACTS, ITEM, SPLITS, USER, features
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.typing import Split
@@ -44,6 +45,7 @@ def validate(data: HeteroData, *, splits: Sequence[Split] = ("train",)) -> Heter
     for name, x in features(data).items():
         check_features(name, x, num_items)
         _warn_features(name, x)
+    stored_item_graphs(data)
     _warn_isolated(edge_index[:, data[INTERACTS].train_mask], num_users, num_items)
     return data
 
@@ -86,6 +88,8 @@ def _check_nodes(data: HeteroData) -> tuple[int, int]:
         if int(count) < 1:
             raise DataError(f"data['{kind}'].num_nodes expects at least 1 (got {count})")
         counts.append(int(count))
+    if counts[0] * counts[1] > torch.iinfo(torch.int64).max:
+        raise DataError(f"{counts[0]} users times {counts[1]} items are more pairs than int64 can number")
     return counts[0], counts[1]
 
 

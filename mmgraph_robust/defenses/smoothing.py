@@ -56,9 +56,8 @@ class Smoothed(WrappedModel):
         seed: int = 0,
     ) -> None:
         super().__init__(model, data, seed=seed)
-        self._check(
-            sigma=(0 <= sigma < float("inf"), "finite and >= 0", sigma), samples=(samples >= 1, ">= 1", samples)
-        )
+        self._check_sizes(sigma=sigma)
+        self._check_counts(samples=samples)
         if model.feature_path == "none":
             raise ConfigError(
                 f"no item feature reaches the score of '{type(model).__name__}': there is nothing to smooth"

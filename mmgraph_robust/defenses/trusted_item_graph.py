@@ -76,11 +76,9 @@ class TrustedItemGraph(WrappedModel):
         seed: int = 0,
     ) -> None:
         super().__init__(model, data, seed=seed)
-        self._check(
-            softness=(0 <= softness < float("inf"), "finite and >= 0", softness),
-            candidates=(candidates >= 1, ">= 1", candidates),
-        )
-        self._check(floor=(0 <= floor <= 1, "from 0 to 1", floor), support=(support >= 1, ">= 1", support))
+        self._check_sizes(softness=softness)
+        self._check_counts(candidates=candidates, support=support)
+        self._check(floor=(0 <= floor <= 1, "from 0 to 1", floor))
         if model.knn_k is None:
             raise ConfigError(f"'{type(model).__name__}' reads no item graph: there are no edges to trust")
         self.softness = softness

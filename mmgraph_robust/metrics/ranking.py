@@ -29,7 +29,7 @@ def cutoff_of(metric: str) -> int:
     name, _, cutoff = metric.partition("@")
     if name not in METRICS:
         raise ConfigError(unknown_name("metric", name, METRICS))
-    if not cutoff.isdigit() or int(cutoff) < 1:
+    if not cutoff.isdecimal() or int(cutoff) < 1:
         raise ConfigError(f"a metric's full name has a cut-off, such as 'recall@20' (got '{metric}')")
     return int(cutoff)
 
@@ -37,7 +37,8 @@ def cutoff_of(metric: str) -> int:
 def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: int) -> Tensor:
     """The top `k` items of each user by inner product, without those that she has seen.
 
-    Ties are broken by (score descending, item ascending). Memory is bounded by a block of users times all items.
+    Ties are broken by (score descending, item ascending). Memory is bounded by a block of users times all items. Scores
+    that differ in the last bit only may change places with the number of users that are ranked together.
 
     Args:
         user: ``[num_users, dim]`` user vectors.

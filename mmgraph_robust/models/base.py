@@ -134,7 +134,8 @@ class Recommender(Checked, torch.nn.Module):
 
         Raises:
             ConfigError: If `data` lacks a modality of the model.
-            DataError: If sizes differ from those that the model was built for.
+            DataError: If sizes differ from those that the model was built for, or the type from float32 and that of its
+                parameters.
         """
         features = features_of(data, self.modalities)
         for name, x in features.items():
@@ -143,16 +144,18 @@ class Recommender(Checked, torch.nn.Module):
                     f"modality '{name}' expects shape [{self.num_items}, {self.feature_dims[name]}], the one that "
                     f"'{type(self).__name__}' was built for (got {list(x.shape)})"
                 )
+            if x.dtype not in (torch.float32, next((p.dtype for p in self.parameters()), torch.float32)):
+                raise DataError(f"modality '{name}' expects a float32 tensor (got {x.dtype}): call .float()")
         return {name: x.to(self.device) for name, x in features.items()}
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
-        return next(self.parameters()).device
+        """Where the parameters live; the CPU where there are none."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def reset_parameters(self) -> None:
         """Draws the initial parameters from :attr:`seed`: the same seed gives the same numbers."""
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        device = self.device
         # Drawn on the CPU, so that they are the same numbers everywhere.
         self.cpu()
         self._reset(child_generator(self.seed, "init"))
@@ -260,7 +263,14 @@ class Recommender(Checked, torch.nn.Module):
             features: The features of all items, as they are.
             embeddings: What the model computed on `features` in this training step, with gradients on.
             graph: The graph that it did so on.
+
+        Raises:
+            ConfigError: If the modality has no channel of its own.
         """
+        if modality not in embeddings.item:
+            raise ConfigError(
+                f"'{type(self).__name__}' has no score channel '{modality}' (it has {list(embeddings.channels)})"
+            )
 
         def encode(rows: Tensor) -> Tensor:
             changed = features[modality].index_copy(0, items, rows)

@@ -16,7 +16,7 @@ from mmgraph_robust.models.embeddings import Embeddings
 from mmgraph_robust.nn import LightPropagation, Linear
 from mmgraph_robust.nn.init import xavier_linear, xavier_uniform
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, Int
+from mmgraph_robust.utils import Categorical, Domain, Float, Int, unit_rows
 
 
 class BM3(Recommender):
@@ -83,13 +83,10 @@ class BM3(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            dropout=(0 <= dropout < 1, "from 0 to below 1", dropout),
-            weight=(weight >= 0, ">= 0", weight),
-            reg=(reg >= 0, ">= 0", reg),
-        )
+        self._check_counts(embedding_dim=embedding_dim)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_sizes(weight=weight, reg=reg)
+        self._check(dropout=(0 <= dropout < 1, "from 0 to below 1", dropout))
         self._check_modalities()
         self.dropout = dropout
         self.weight = weight
@@ -152,4 +149,5 @@ class BM3(Recommender):
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    return 1 - F.cosine_similarity(a, b, dim=1).mean()
+    # unit_rows: a vector of zeros, which a feature of zeros is projected to at first, has no direction and no gradient.
+    return 1 - (unit_rows(a) * unit_rows(b)).sum(1).mean()

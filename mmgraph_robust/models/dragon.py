@@ -95,7 +95,7 @@ class DRAGON(DualGNN):
             trainable_features=trainable_features,
             seed=seed,
         )
-        self._check(num_item_layers=(num_item_layers >= 1, ">= 1", num_item_layers), knn_k=(knn_k >= 1, ">= 1", knn_k))
+        self._check_counts(num_item_layers=num_item_layers, knn_k=knn_k)
         self.num_item_layers = num_item_layers
         self.knn_k = knn_k
         self.weights = modality_weights(type(self).__name__, self.modalities, weights)

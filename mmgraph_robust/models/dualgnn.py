@@ -82,13 +82,9 @@ class DualGNN(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            hidden_dim=(hidden_dim >= 1, ">= 1", hidden_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            user_k=(user_k >= 1, ">= 1", user_k),
-            reg=(reg >= 0, ">= 0", reg),
-        )
+        self._check_counts(embedding_dim=embedding_dim, hidden_dim=hidden_dim, user_k=user_k)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_sizes(reg=reg)
         self._check_modalities()
         self.num_layers = num_layers
         self.user_k = user_k

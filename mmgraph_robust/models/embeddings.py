@@ -38,10 +38,16 @@ class Embeddings:
                 f"(got {sorted(self.user)} and {sorted(self.item)})"
             )
         for channel, user in self.user.items():
-            if user.dim() != 2 or user.size(1) != self.item[channel].size(1):
+            item = self.item[channel]
+            if user.dim() != 2 or item.dim() != 2 or user.size(1) != item.size(1):
                 raise DataError(
                     f"channel '{channel}' expects matrices of one width "
-                    f"(got users {list(user.shape)} and items {list(self.item[channel].shape)})"
+                    f"(got users {list(user.shape)} and items {list(item.shape)})"
+                )
+            if (user.size(0), item.size(0)) != (self.num_users, self.num_items):
+                raise DataError(
+                    f"channel '{channel}' expects {self.num_users} users and {self.num_items} items, as the first "
+                    f"channel has (got {user.size(0)} and {item.size(0)})"
                 )
 
     @property

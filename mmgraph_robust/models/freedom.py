@@ -88,14 +88,10 @@ class FREEDOM(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            num_item_layers=(num_item_layers >= 1, ">= 1", num_item_layers),
-            knn_k=(knn_k >= 1, ">= 1", knn_k),
-            dropout=(0 <= dropout < 1, "from 0 to below 1", dropout),
-            reg=(reg >= 0, ">= 0", reg),
-        )
+        self._check_counts(embedding_dim=embedding_dim, num_item_layers=num_item_layers, knn_k=knn_k)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_sizes(reg=reg)
+        self._check(dropout=(0 <= dropout < 1, "from 0 to below 1", dropout))
         self._check_modalities()
         self.weights = modality_weights(type(self).__name__, self.modalities, weights)
         self.knn_k = knn_k

@@ -102,10 +102,10 @@ class GRCN(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
+        self._check_counts(embedding_dim=embedding_dim)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_sizes(reg=reg)
         self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            reg=(reg >= 0, ">= 0", reg),
             fusion=(fusion in ("concat", "mean", "id"), "'concat', 'mean' or 'id'", fusion),
             routing=(routing in ("paper", "compat", None), "'paper' or 'compat'", routing),
             variant=(variant in ("paper", "mmrec"), "'paper' or 'mmrec'", variant),

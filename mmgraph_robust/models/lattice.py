@@ -95,16 +95,14 @@ class LATTICE(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
+        self._check_counts(
+            embedding_dim=embedding_dim, num_item_layers=num_item_layers, hidden_dim=hidden_dim, knn_k=knn_k
+        )
+        self._check_counts(0, num_layers=num_layers, refresh_every=refresh_every)
+        self._check_sizes(reg=reg)
         self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            num_item_layers=(num_item_layers >= 1, ">= 1", num_item_layers),
-            hidden_dim=(hidden_dim >= 1, ">= 1", hidden_dim),
-            knn_k=(knn_k >= 1, ">= 1", knn_k),
             skip=(0 <= skip <= 1, "from 0 to 1", skip),
             collaborative=(collaborative in ("lightgcn", "mf"), "'lightgcn' or 'mf'", collaborative),
-            refresh_every=(refresh_every >= 0, ">= 0", refresh_every),
-            reg=(reg >= 0, ">= 0", reg),
         )
         self._check_modalities()
         self.knn_k = knn_k

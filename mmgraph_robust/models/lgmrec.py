@@ -107,18 +107,13 @@ class LGMRec(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            num_modality_layers=(num_modality_layers >= 0, ">= 0", num_modality_layers),
-            num_hyper_layers=(num_hyper_layers >= 1, ">= 1", num_hyper_layers),
-            num_hyperedges=(num_hyperedges >= 1, ">= 1", num_hyperedges),
-            keep=(0 < keep <= 1, "above 0, at most 1", keep),
-            alpha=(alpha >= 0, ">= 0", alpha),
-            temperature=(temperature > 0, "> 0", temperature),
-            contrast=(contrast >= 0, ">= 0", contrast),
-            reg=(reg >= 0, ">= 0", reg),
+        self._check_counts(
+            embedding_dim=embedding_dim, num_hyper_layers=num_hyper_layers, num_hyperedges=num_hyperedges
         )
+        self._check_counts(0, num_layers=num_layers, num_modality_layers=num_modality_layers)
+        self._check_rates(temperature=temperature)
+        self._check_sizes(alpha=alpha, contrast=contrast, reg=reg)
+        self._check(keep=(0 < keep <= 1, "above 0, at most 1", keep))
         self._check_modalities()
         self.embedding_dim = embedding_dim
         self.num_modality_layers = num_modality_layers

@@ -57,11 +57,9 @@ class LightGCN(Recommender):
         seed: int = 0,
     ) -> None:
         super().__init__(num_users, num_items, {}, seed=seed)
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            reg=(reg >= 0, ">= 0", reg),
-        )
+        self._check_counts(embedding_dim=embedding_dim)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_sizes(reg=reg)
         self.reg = reg
         self.user_id = torch.nn.Parameter(torch.empty(num_users, embedding_dim))
         self.item_id = torch.nn.Parameter(torch.empty(num_items, embedding_dim))

@@ -96,15 +96,10 @@ class MGCN(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            num_item_layers=(num_item_layers >= 0, ">= 0", num_item_layers),
-            knn_k=(knn_k >= 1, ">= 1", knn_k),
-            contrast=(contrast >= 0, ">= 0", contrast),
-            temperature=(temperature > 0, "> 0", temperature),
-            reg=(reg >= 0, ">= 0", reg),
-        )
+        self._check_counts(embedding_dim=embedding_dim, knn_k=knn_k)
+        self._check_counts(0, num_layers=num_layers, num_item_layers=num_item_layers)
+        self._check_rates(temperature=temperature)
+        self._check_sizes(contrast=contrast, reg=reg)
         self._check_modalities()
         # Without a layer on it, no item graph is read.
         self.knn_k = knn_k if num_item_layers > 0 else None

@@ -91,13 +91,9 @@ class MMGCN(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 1, ">= 1", num_layers),
-            hidden_dim=(hidden_dim >= 1, ">= 1", hidden_dim),
-            reg=(reg >= 0, ">= 0", reg),
-            variant=(variant in ("paper", "mmrec"), "'paper' or 'mmrec'", variant),
-        )
+        self._check_counts(embedding_dim=embedding_dim, num_layers=num_layers, hidden_dim=hidden_dim)
+        self._check_sizes(reg=reg)
+        self._check(variant=(variant in ("paper", "mmrec"), "'paper' or 'mmrec'", variant))
         if variant == "mmrec" and (combine, num_layers) != ("concat", 3):
             raise ConfigError(
                 f"'MMGCN' expects combine 'concat' and num_layers 3 for variant 'mmrec', which knows no others "

@@ -113,17 +113,11 @@ class MMSSL(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            id_rate=(id_rate > 0, "> 0", id_rate),
-            feature_rate=(feature_rate > 0, "> 0", feature_rate),
-            dropout=(0 <= dropout < 1, "from 0 to below 1", dropout),
-            temperature=(temperature > 0, "> 0", temperature),
-            contrast=(contrast >= 0, ">= 0", contrast),
-            feature_reg=(feature_reg >= 0, ">= 0", feature_reg),
-            reg=(reg >= 0, ">= 0", reg),
-        )
+        self._check_counts(embedding_dim=embedding_dim)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_rates(id_rate=id_rate, feature_rate=feature_rate, temperature=temperature)
+        self._check_sizes(contrast=contrast, feature_reg=feature_reg, reg=reg)
+        self._check(dropout=(0 <= dropout < 1, "from 0 to below 1", dropout))
         self._check_modalities()
         self.num_layers = num_layers
         self.id_rate = id_rate

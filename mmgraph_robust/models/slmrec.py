@@ -91,13 +91,10 @@ class SLMRec(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(
-            embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim),
-            num_layers=(num_layers >= 0, ">= 0", num_layers),
-            temperature=(temperature > 0, "> 0", temperature),
-            alignment=(alignment >= 0, ">= 0", alignment),
-            alignment_temperature=(alignment_temperature > 0, "> 0", alignment_temperature),
-        )
+        self._check_counts(embedding_dim=embedding_dim)
+        self._check_counts(0, num_layers=num_layers)
+        self._check_rates(temperature=temperature, alignment_temperature=alignment_temperature)
+        self._check_sizes(alignment=alignment)
         self._check_modalities()
         self._refuse_scale(self.modalities)
         self.embedding_dim = embedding_dim

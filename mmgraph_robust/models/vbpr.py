@@ -63,7 +63,8 @@ class VBPR(Recommender):
             num_users, num_items, feature_dims, feature_scale=feature_scale, trainable_features=trainable_features,
             seed=seed,
         )  # fmt: skip
-        self._check(embedding_dim=(embedding_dim >= 1, ">= 1", embedding_dim), reg=(reg >= 0, ">= 0", reg))
+        self._check_counts(embedding_dim=embedding_dim)
+        self._check_sizes(reg=reg)
         self._check_modalities()
         self.embedding_dim = embedding_dim
         self.reg = reg

@@ -54,6 +54,11 @@ class DenoisedPropagation(torch.nn.Module):
     def prune(self, edge_index: GraphInput, num_nodes: int, generator: torch.Generator | None = None) -> Adjacency:
         """A graph without the dropped edges, normalised.
 
+        Args:
+            edge_index: The graph.
+            num_nodes: Number of nodes.
+            generator: Where chance comes from; it lives where the graph does.
+
         Raises:
             DataError: If an edge lacks its other direction.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -21,7 +22,8 @@ class FrozenItemGraph(torch.nn.Module):
         G = \sum_m w_m D_m^{-1/2} A_m D_m^{-1/2}, \qquad
         (A_m)_{ij} = \begin{cases} 1 & j \in \mathrm{top}_k \cos(x^m_i, \cdot) \\ 0 & \text{else} \end{cases}
 
-    It has no parameters and no gradient: edges are chosen, and each weighs :math:`w_m / k` whatever the features.
+    It has no parameters and no gradient: edges are chosen, and each weighs :math:`w_m / k` whatever the features. Items
+    whose features are all zero have no neighbours and are nobody's.
 
     Args:
         k: Neighbours per item and modality, the item itself included.
@@ -38,6 +40,11 @@ class FrozenItemGraph(torch.nn.Module):
         super().__init__()
         if k < 1:
             raise ConfigError(f"'{type(self).__name__}' expects k >= 1 (got {k})")
+        for name, weight in (weights or {}).items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(
+                    f"'{type(self).__name__}' expects weights >= 0 and finite (got {weight} for '{name}')"
+                )
         self.k = k
         self.weights = None if weights is None else dict(weights)
 
@@ -65,13 +72,16 @@ class FrozenItemGraph(torch.nn.Module):
     def normalized(graph: Adjacency) -> Adjacency:
         """The graph of one modality, unweighted: every edge the same, whatever its cosine.
 
-        But for a cosine of zero: an item without a feature has one with every other, and its neighbours would be the
-        first of the catalogue.
+        But for items without a feature, which have a cosine of zero with every item, themselves included: their
+        neighbours would be the first of the catalogue, so they have none and are nobody's.
         """
-        if isinstance(graph, SoftGraph):
-            return graph.unweighted().normalize("gcn")
-        alike = graph.values() != 0
-        plain = graph.unweighted() if bool(alike.all()) else graph.with_value(alike.to(graph.values().dtype))
+        cosine = graph.cosine if isinstance(graph, SoftGraph) else graph.values()
+        plain = graph.unweighted()
+        known = torch.zeros(graph.num_rows, dtype=torch.bool, device=graph.device)
+        known[graph.row[cosine != 0].long()] = True
+        if not bool(known.all()):
+            both = known[graph.row.long()] & known[graph.col.long()]
+            plain = plain.with_value(plain.values(cosine.dtype) * both)
         return plain.normalize("gcn")
 
     def __repr__(self) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -59,7 +58,7 @@ def knn_search(
         ConfigError: If `k` does not fit the number of rows, or faiss is asked for and is not installed.
     """
     _check(x, k, include_self, engine)
-    x = F.normalize(x.detach().to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+    x = unit_rows(x.detach().to(torch.promote_types(x.dtype, torch.float32)))
     wanted = k - int(include_self)
     if engine == "faiss":
         cosine, neighbour = faiss_search(x, wanted)

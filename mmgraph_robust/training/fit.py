@@ -160,7 +160,7 @@ def fit(
         key = hash_json(
             [
                 TRAINING_VERSION, *settings, type(model).__name__, describe_model(model),
-                defense.describe() if defense else None, data_hash(data),
+                defense.describe() if defense else None, data_hash(data), list(model.modalities),
             ]
         )  # fmt: skip
         if Path(checkpoint).exists():

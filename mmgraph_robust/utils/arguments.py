@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from mmgraph_robust.errors import ConfigError
 
 
@@ -14,9 +16,11 @@ class Checked:
             if not holds:
                 raise ConfigError(f"'{type(self).__name__}' expects {name} {expected} (got {value!r})")
 
-    def _check_counts(self, **counts: int) -> None:
-        """Raises ConfigError for a count below one."""
-        self._check(**{name: (count >= 1, ">= 1", count) for name, count in counts.items()})
+    def _check_counts(self, least: int = 1, /, **counts: int) -> None:
+        """Raises ConfigError for a count that is no whole number or below `least`."""
+        for name, count in counts.items():
+            self._check(**{name: (isinstance(count, Integral), "to be a whole number", count)})
+            self._check(**{name: (count >= least, f">= {least}", count)})
 
     def _check_rates(self, **rates: float) -> None:
         """Raises ConfigError for a rate that is not positive and finite."""

@@ -119,3 +119,19 @@ def test_the_weights_of_a_choice_are_stored_with_it(tiny):
     assert not isinstance(stored["textual"], SoftGraph)
     assert torch.equal(stored["visual"].selection, soft.selection)
     assert torch.equal(stored["visual"].values(), soft.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("edge_weight", torch.full((24,), float("nan")), "edge_weight has NaN or infinite values"),
+        ("edge_weight", torch.ones(3), r"edge_weight expects one value for each of 24 edges \(got \[3\]\)"),
+        ("edge_selection", torch.full((24,), float("inf")), "edge_selection has NaN or infinite values"),
+        ("edge_index", torch.full((2, 24), 99), r"data\[\('item', 'similar_visual', 'item'\)\]: .*99"),
+    ],
+)  # fmt: skip
+def test_stored_graphs_are_validated(tiny, key, value, match):
+    data = add_item_graphs(tiny, 3)
+    data["item", "similar_visual", "item"][key] = value
+    with pytest.raises(DataError, match=match):
+        mr.data.validate(data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmgraph_robust.data import features, modalities, read_mmrec, synthetic, write_mmrec
+from mmgraph_robust.data import DataWarning, features, modalities, read_mmrec, synthetic, write_mmrec
 from mmgraph_robust.data.schema import INTERACTS, ITEM, USER, build
 from mmgraph_robust.errors import DataError
 
@@ -197,12 +197,24 @@ def test_round_trip(tmp_path):
         assert torch.equal(features(again)[name], x)
 
 
-def test_writing_two_modalities_to_one_file_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["image", "a/b", "../up", ".hidden"])
+def test_modalities_that_would_not_come_back_are_not_written(tmp_path, name):
     x = torch.randn(1, 2)
-    data = build(torch.tensor([[0], [0]]), torch.tensor([0]), {"image": x, "visual": x})
-    with pytest.raises(DataError, match=r"'visual' and 'image' would both be written to 'image_feat.npy'"):
+    data = build(torch.tensor([[0], [0]]), torch.tensor([0]), {"visual": x, name: x})
+    with pytest.raises(DataError, match=f"modality '{name}' would not be read again under its name"):
         write_mmrec(data, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_an_id_far_beyond_all_others_is_a_mistake(tmp_path):
+    (tmp_path / "shop.inter").write_text("userID\titemID\tx_label\n0\t0\t0\n1000000000000\t1\t0\n")
+    with pytest.raises(DataError, match="names 2 users, but ids up to 1000000000000: number them .* 'num_users'"):
+        read_mmrec(tmp_path)
+    (tmp_path / "shop.inter").write_text("userID\titemID\tx_label\n0\t0\t0\n900\t1\t0\n")
+    with pytest.warns(DataWarning):
+        assert read_mmrec(tmp_path)["user"].num_nodes == 901
+    with pytest.raises(DataError, match="'sep' expects one character"):
+        read_mmrec(tmp_path, sep="::")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.data import NegativeSampler, TripleLoader
-from mmgraph_robust.errors import DataError
+from mmgraph_robust.errors import ConfigError, DataError
 
 
 def test_negatives_are_never_positives_and_uniform_over_the_rest(shop):
@@ -38,3 +38,11 @@ def test_a_user_without_a_negative_is_an_error():
     data = mr.data.build(torch.tensor([[0, 0, 1], [0, 1, 0]]), torch.zeros(3), {})
     with pytest.raises(DataError, match=r"users \[0\] interacted with all 2 items"):
         NegativeSampler(mr.Graph.from_data(data))
+
+
+def test_nothing_to_draw_from_is_told(shop):
+    empty = mr.data.build(torch.empty(2, 0, dtype=torch.long), torch.empty(0), {}, num_users=3, num_items=3)
+    with pytest.raises(DataError, match="the training split is empty"):
+        NegativeSampler(mr.Graph.from_data(empty))
+    with pytest.raises(ConfigError, match=r"batch_size >= 1 \(got 0\)"):
+        TripleLoader(mr.Graph.from_data(shop), 0)

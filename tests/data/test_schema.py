@@ -60,3 +60,12 @@ def test_interactions_of_a_split():
     assert interactions(make(), "test").tolist() == [[1], [2]]
     with pytest.raises(ConfigError, match="unknown split 'tests'; did you mean 'test'"):
         interactions(make(), "tests")
+
+
+def test_ids_are_whole_numbers_and_splits_are_there():
+    with pytest.raises(DataError, match=r"'edge_index' expects whole numbers \(got torch.float32\)"):
+        build(torch.tensor([[0.9, 1.7], [0.2, 1.9]]), torch.zeros(2), {})
+    data = build(torch.tensor([[0], [0]]), torch.zeros(1), {})
+    del data[INTERACTS].train_mask
+    with pytest.raises(DataError, match="lack 'train_mask': split them with 'random_split'"):
+        interactions(data, "train")

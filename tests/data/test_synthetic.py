@@ -152,8 +152,10 @@ def test_a_small_change_overturns_only_the_sensitive_modality(sensitive):
 def test_wrong_arguments():
     with pytest.raises(ConfigError, match="num_users >= 1"):
         synthetic(num_users=0)
-    with pytest.raises(ConfigError, match="interactions_per_user in 1 to 5"):
+    with pytest.raises(ConfigError, match="interactions_per_user above 0, at most 5"):
         synthetic(num_items=5)
+    with pytest.raises(ConfigError, match="finite popularity_exponent"):
+        synthetic(popularity_exponent=float("nan"))
     with pytest.raises(ConfigError, match="unknown modality 'visul'; did you mean 'visual'"):
         synthetic(sensitive="visul")
     with pytest.raises(ConfigError, match="unknown modality 'audio'"):

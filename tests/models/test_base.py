@@ -7,6 +7,7 @@ from torch.func import functional_call
 
 import mmgraph_robust as mr
 from mmgraph_robust.data import Batch, Graph, TripleLoader
+from mmgraph_robust.data.schema import with_features
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import (
     BM3,
@@ -25,6 +26,7 @@ from mmgraph_robust.models import (
     LightGCN,
     SLMRec,
 )
+from mmgraph_robust.sparse import SoftGraph, knn_search
 
 ALL = [BPRMF, LightGCN, VBPR, MMGCN, GRCN, LATTICE, FREEDOM, BM3, MGCN, SLMRec, DualGNN, DRAGON, LGMRec, MMSSL]
 VARIANTS = [
@@ -86,6 +88,78 @@ def test_isolated_users_items_and_empty_features_stay_finite(tiny, kind, argumen
     batch = Batch(torch.tensor([0, 1]), torch.tensor([0, 2]), torch.tensor([2, 0]))
     (model.loss(embeddings, batch, x) + embeddings.scores(batch.user, batch.positive).sum()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@each
+def test_empty_features_drown_no_others(tiny, kind, arguments):
+    full = model = build(kind, tiny, **arguments)
+    x = full.features(tiny)
+    empty = {m: v.index_fill(0, torch.tensor([2, 5]), 0.0) for m, v in x.items()}
+    graph = Graph.from_data(tiny).with_seed(0)
+    batch = Batch(torch.tensor([0, 1, 3]), torch.tensor([2, 1, 5]), torch.tensor([0, 3, 4]))
+
+    def largest(features):
+        leaves = {m: v.clone().requires_grad_() for m, v in features.items()}
+        loss = model.loss(model(leaves, graph), batch, leaves)
+        wanted = [p for p in model.parameters() if p.requires_grad] + list(leaves.values())
+        first = torch.autograd.grad(loss, wanted, create_graph=True, allow_unused=True)
+        found = [g for g in first if g is not None]
+        if any(g.requires_grad for g in found):
+            sum(torch.linalg.vector_norm(g, dim=-1).sum() for g in found if g.requires_grad).backward()
+        assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in wanted)
+        model.zero_grad()
+        return max(float(g.detach().abs().max()) for g in found)
+
+    assert largest(empty) < 100 * largest(x)
+
+
+@pytest.mark.parametrize("kind", [LATTICE, FREEDOM, MGCN, DRAGON])
+def test_a_whole_choice_of_neighbours_is_that_of_the_plain_graph(tiny, kind):
+    model = build(kind, tiny)
+    x = {m: v.index_fill(0, torch.tensor([2, 5]), 0.0) for m, v in model.features(tiny).items()}
+    graph = Graph.from_data(tiny)
+    soft = {}
+    for name, value in x.items():
+        _, neighbour = knn_search(value, 6)
+        chosen = (torch.arange(6) < 3).float().expand(8, 6)
+        soft[name] = SoftGraph.from_candidates(neighbour, chosen, value)
+    plain, same = (model(x, g).concatenated() for g in (graph, graph.with_item_graphs(soft)))
+    assert torch.allclose(plain[0] @ plain[1].t(), same[0] @ same[1].t(), atol=1e-6)
+
+
+def test_counts_are_whole_numbers_and_weights_finite(tiny):
+    for kind, arguments in (
+        (LATTICE, {"refresh_every": 1.5}),
+        (LightGCN, {"num_layers": 1.5}),
+        (FREEDOM, {"knn_k": 3.5}),
+    ):
+        with pytest.raises(ConfigError, match=f"expects {next(iter(arguments))} to be a whole number"):
+            build(kind, tiny, **arguments)
+    with pytest.raises(ConfigError, match="expects reg >= 0 and finite"):
+        build(VBPR, tiny, reg=math.inf)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_features_of_another_type_are_told(tiny, dtype):
+    data = with_features(tiny, {"visual": tiny["item"].x_visual.to(dtype)})
+    for kind in (VBPR, MMGCN, FREEDOM):
+        with pytest.raises(DataError, match=rf"modality 'visual' expects a float32 tensor \(got {dtype}\)"):
+            mr.evaluate(build(kind, data), data, k=(2,))
+
+
+def test_a_model_without_parameters_is_evaluated(tiny):
+    class Popularity(mr.models.Recommender):
+        def forward(self, features, graph):
+            return Embeddings({"id": torch.ones(10, 1)}, {"id": graph.item_degree.float()[:, None]})
+
+    assert 0 <= mr.evaluate(Popularity(10, 8, {}), tiny, k=(2,))["recall@2"] <= 1
+
+
+def test_the_vectors_of_a_channel_that_is_not_there_are_refused(tiny):
+    for model in (build(GRCN, tiny, fusion="id"), build(LightGCN, tiny)):
+        features, graph = mr.data.features(tiny), Graph.from_data(tiny)
+        with pytest.raises(ConfigError, match=r"has no score channel 'visual' \(it has \['id'\]\)"):
+            model.item_encoder("visual", torch.tensor([1]), features, model(features, graph), graph)
 
 
 @each
@@ -239,6 +313,10 @@ def test_embeddings_contract():
         Embeddings(one, {"visual": torch.randn(4, 2)})
     with pytest.raises(DataError, match="one width"):
         Embeddings(one, {"id": torch.randn(4, 3)})
+    with pytest.raises(DataError, match="one width"):
+        Embeddings(one, {"id": torch.randn(4)})
+    with pytest.raises(DataError, match=r"channel 'visual' expects 3 users and 4 items, .* \(got 3 and 9\)"):
+        Embeddings(one | {"visual": one["id"]}, {"id": torch.randn(4, 2), "visual": torch.randn(9, 2)})
     e = Embeddings(one | {"visual": torch.randn(3, 4)}, {"id": torch.randn(5, 2), "visual": torch.randn(5, 4)})
     pair = torch.tensor([1]), torch.tensor([4])
     assert torch.allclose(

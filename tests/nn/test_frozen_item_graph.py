@@ -29,10 +29,18 @@ def test_bad_input_is_named():
         FrozenItemGraph(0)
     with pytest.raises(ConfigError, match="'textual'"):
         FrozenItemGraph(2, {"visual": 0.5, "textual": 0.5})(x)
+    with pytest.raises(ConfigError, match=r"weights >= 0 and finite \(got nan for 'visual'\)"):
+        FrozenItemGraph(2, {"visual": float("nan")})
     with pytest.raises(ConfigError, match="got none"):
         FrozenItemGraph(2)({})
     with pytest.raises(DataError, match=r"'x_dict\['textual'\]' expects shape \[5, dim\]"):
         FrozenItemGraph(2)(x | {"textual": torch.randn(4, 3)})
+
+
+def test_orthogonal_neighbours_are_neighbours():
+    dense = FrozenItemGraph(5)({"visual": torch.eye(2).repeat_interleave(3, 0)}).to_dense()
+    assert torch.allclose(dense[dense != 0], torch.tensor(0.2))
+    assert (dense != 0).sum(1).tolist() == [5] * 6
 
 
 def test_an_item_without_a_feature_has_no_neighbours():

@@ -181,3 +181,12 @@ def test_bad_input(call, error, named):
 def test_cuda_equals_cpu():
     x = rows(500, 16)
     assert torch.equal(knn_search(x.cuda(), 5)[1].cpu(), knn_search(x, 5)[1])
+
+
+def test_a_row_too_short_to_point_anywhere_is_a_row_of_zeros():
+    x = torch.rand(6, 3)
+    x[2] *= 1e-13
+    searched, _ = knn_search(x, 3)
+    graph = cosine_graph(x.clone().requires_grad_(), 3)
+    assert searched[2].tolist() == [0.0, 0.0, 0.0]
+    assert torch.allclose(graph.values().view(6, 3).sort(1).values, searched.sort(1).values, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import mmgraph_robust as mr
 from mmgraph_robust.data import with_features
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.models import GRCN, VBPR
@@ -113,3 +114,12 @@ def test_a_class_that_has_changed_since_is_told(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr("mmgraph_robust.training.checkpoint._build", lambda *_: other)
     with pytest.raises(CheckpointError, match="cannot be built here"):
         load_model(path)
+
+
+def test_a_checkpoint_of_modalities_in_another_order_is_refused(shop, tmp_path):
+    names = ["visual", "textual"]
+    settings = {"max_epochs": 1, "checkpoint": tmp_path / "c.pt", "progress": False, "monitor": "recall@5"}
+    mr.fit(mr.models.SLMRec.from_data(shop, modalities=names), shop, **settings)
+    other = mr.models.SLMRec.from_data(shop, modalities=names[::-1])
+    with pytest.raises(mr.errors.CheckpointError):
+        mr.fit(other, shop, **settings | {"max_epochs": 2})

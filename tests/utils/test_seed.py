@@ -29,3 +29,8 @@ def test_hashes_see_values_names_and_shapes():
 def test_a_negative_seed_is_told():
     with pytest.raises(ConfigError, match=r"'seed' expects a whole number >= 0 \(got -1\)"):
         child_generator(-1)
+
+
+def test_half_a_seed_is_told():
+    with pytest.raises(ConfigError, match=r"'seed' expects a whole number >= 0 \(got 1.9\)"):
+        child_generator(1.9)
