@@ -10,7 +10,8 @@ import typer
 
 from benchmarks import options
 from benchmarks.defenses.search import METRIC, RESULTS, Trainer, candidates, labels_for, pick, read_data, search
-from mmgraph_robust.utils import write_json
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.utils import read_json, write_json
 
 
 def main(
@@ -35,6 +36,8 @@ def main(
         for label, reason in refusals.items():
             path = out / name / f"{model}-{re.sub('[^A-Za-z0-9]+', '-', label)}.json"
             if reason is not None:
+                if path.exists() and "runs" in read_json(path):
+                    raise ConfigError(f"{path} holds results of '{label}', which refuses {model} now: {reason}")
                 about = {"schema": 1, "dataset": name, "model": model, "defense": label, "refused": reason}
                 write_json(path, about)
                 print(f"{model} refuses {label}: {reason}", flush=True)

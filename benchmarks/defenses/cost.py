@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from benchmarks import options
-from benchmarks.defenses.search import RESULTS, Trainer, candidates, defended, defense_class, pick, read_data, spaces
+from benchmarks.defenses.search import RESULTS, Trainer, candidates, defense_class, pick, plugged, read_data, spaces
 from mmgraph_robust import fit, models
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
@@ -79,10 +79,10 @@ def _plugs_in(label: str) -> bool:
 
 def _epochs(data: HeteroData, model: str, label: str) -> list[float]:
     entry = pick("models", model)
-    plain = getattr(models, model).from_data(data, **entry["arguments"], seed=0)
+    victim = getattr(models, model).from_data(data, **entry["arguments"], seed=0)
     training = spaces()["training"] | entry.get("training", {})
     training |= {"max_epochs": _EPOCHS, "eval_every": _EPOCHS + 1}
-    victim, defense = defended(plain, data, label, candidates(label)[0], seed=0)
+    defense = plugged(label, candidates(label)[0])
     history = fit(victim, data, defense, seed=0, progress=False, **training)
     return [record["seconds"] for record in history.records[1:-1]]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch_geometric.data import HeteroData
 
 from benchmarks import options
-from benchmarks.trained import train_once
+from benchmarks.trained import train_once, waiting
 from mmgraph_robust import data, defenses, evaluate, load_model, models, read_mmrec, save_model
 from mmgraph_robust.attacks import PGD, Attack, GraphRelaxation, ThreatModel, modality_sets, suite
 from mmgraph_robust.defenses import Defense, WrappedModel
@@ -100,7 +100,8 @@ class Trainer:
         begun = self._begun(model, label, seed)
         if begun is not None:
             victim.load_state_dict(load_model(self.work / begun["file"]).state_dict())
-        victim, defense = defended(victim, self.data, label, arguments, seed)
+        victim = wrapped(victim, self.data, label, arguments, seed)
+        defense = plugged(label, arguments)
         told = None if defense is None else defense.describe()
         parts = [type(victim).__name__, describe_model(victim), told, TRAINING_VERSION, training, seed]
         key = hash_json([*parts, data_hash(self.data), *([] if begun is None else [begun["file"]])])
@@ -110,11 +111,11 @@ class Trainer:
                 save_model(victim, path, self.data)
             record = begun | {"file": path.name}
         else:
-            checkpoint = path.with_suffix(".pt")
             record = train_once(
-                path, victim, self.data, defense, seed, checkpoint=checkpoint, progress=self.progress, **training
-            )
-            checkpoint.unlink(missing_ok=True)
+                path, victim, self.data, defense, seed, checkpoint=path.with_suffix(".pt"), progress=self.progress,
+                **training,
+            )  # fmt: skip
+            path.with_suffix(".pt").unlink(missing_ok=True)
         return record | self._kept(path, "validation", spaces()["search"]["budget"], self._validate)
 
     def _begun(self, model: str, label: str, seed: int) -> dict[str, Any] | None:
@@ -126,16 +127,25 @@ class Trainer:
         """Why a defense has nothing to act on in that backbone, if so.
 
         What would be trained is built for it, so that a mistake is raised before hours of work.
+
+        Raises:
+            ConfigError: If a defense cannot be built, or only some of its candidates have something to act on.
         """
-        for arguments in candidates(label):
+        reasons, tried = [], candidates(label)
+        for arguments in tried:
             plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
+            defense = plugged(label, arguments)
             try:
-                built, defense = defended(plain, self.data, label, arguments, 0)
-                if defense is not None:
-                    defense.setup(built, self.data, built.graph(self.data))
+                if defense is None:
+                    wrapped(plain, self.data, label, arguments, 0)
+                else:
+                    defense.setup(plain, self.data, plain.graph(self.data))
             except ConfigError as error:
-                return str(error)
-        return None
+                reasons.append(str(error))
+        # What some candidates can do is not refused: those that cannot are wrong.
+        if reasons and len(reasons) < len(tried):
+            raise ConfigError(f"'{label}' on {model}, candidate by candidate: {reasons[0]}")
+        return reasons[0] if reasons else None
 
     def _kept(
         self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]
@@ -144,8 +154,9 @@ class Trainer:
         model = load_model(path)
         key = hash_json([ATTACK_VERSION, alone(model).describe(), suite("standard").describe(), budgets])[:8]
         kept = path.with_suffix(f".{name}-{key}.json")
-        if not kept.exists():
-            write_json(kept, judge(model, path))
+        with waiting(kept.with_suffix(".lock")):
+            if not kept.exists():
+                write_json(kept, judge(model, path))
         found: dict[str, Any] = read_json(kept)
         return found
 
@@ -230,15 +241,21 @@ def _comes_late(label: str) -> bool:
     return kind is not None and issubclass(kind, WrappedModel) and not kind.trains
 
 
-def defended(
-    model: Recommender, data: HeteroData, label: str, arguments: Settings, seed: int
-) -> tuple[Recommender, Defense | None]:
-    """The model with what the defense of that label puts around it, and what it plugs into the training."""
+def plugged(label: str, arguments: Settings) -> Defense | None:
+    """What the defense of that label plugs into the training; None where it plugs in nothing."""
     kind = defense_class(label)
-    own = {key: value for key, value in arguments.items() if key != "feature_scale"}
-    if kind is None:
-        return model, None
-    return (kind(model, data, **own, seed=seed), None) if issubclass(kind, WrappedModel) else (model, kind(**own))
+    return None if kind is None or issubclass(kind, WrappedModel) else kind(**_own(arguments))
+
+
+def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Settings, seed: int) -> Recommender:
+    """The model with what the defense of that label puts around it; itself where it puts nothing."""
+    kind = defense_class(label)
+    around = kind is not None and issubclass(kind, WrappedModel)
+    return kind(model, data, **_own(arguments), seed=seed) if around else model
+
+
+def _own(arguments: Settings) -> Settings:
+    return {key: value for key, value in arguments.items() if key != "feature_scale"}
 
 
 def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:

@@ -184,8 +184,9 @@ def _decline(result: Result, budget: float, undefended: Result | None) -> str:
     own = _lost(result, budget)
     if own is None:
         return "reads no features"
-    reference = None if undefended is None else _lost(undefended, budget, {run["seed"] for run in result["runs"]})
-    return f"\N{MINUS SIGN}{100 * own:.0f} %" + (f" ({own / reference:.2f})" if reference else "")
+    both = {run["seed"] for run in result["runs"]} & {run["seed"] for run in (undefended or {"runs": []})["runs"]}
+    same, reference = (_lost(r, budget, both) if r and both else None for r in (result, undefended))
+    return f"\N{MINUS SIGN}{100 * own:.0f} %" + (f" ({same / reference:.2f})" if same is not None and reference else "")
 
 
 def _lost(result: Result, budget: float, seeds: set[int] | None = None) -> float | None:

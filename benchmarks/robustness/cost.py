@@ -21,7 +21,7 @@ from benchmarks.robustness.table import RESULTS
 from mmgraph_robust import models
 from mmgraph_robust.attacks import PGD, ThreatModel, suite
 from mmgraph_robust.data import TripleLoader
-from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.utils import read_json, write_json
@@ -40,20 +40,26 @@ def main(
     out: options.Added = RESULTS / "cost.json",
 ) -> None:
     """Measures every backbone at its initial parameters, in the setting that the search chose."""
+    chosen = options.listed(only) or list(spaces()["models"])
+    for model in chosen:
+        if model not in spaces()["models"]:
+            raise ConfigError(unknown_name("backbone", model, spaces()["models"]))
     result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
     with options.measuring(threads):
         data = read_data(name, folder)
         about = {"dataset": name, "threads": torch.get_num_threads(), "repeats": repeats}
         if result.get("models") and any(result[key] != value for key, value in about.items()):
             raise ConfigError(f"{out} holds what was measured otherwise than {about}: name another file by --out")
-        result |= about | {"provenance": provenance(data, "cpu")}
-        for model in tqdm(options.listed(only) or list(spaces()["models"])):
+        result |= about
+        origin = provenance(data, "cpu")
+        for model in tqdm(chosen):
             kind: type[Recommender] = getattr(models, model)
             if kind.feature_path == "none":
                 continue
             path = QUALITY / name / f"{model}.json"
             arguments = read_json(path)["chosen"]["model"] if path.exists() else {}
-            result["models"][model] = _cost(kind.from_data(data, **arguments, seed=0), data, repeats)
+            cost = _cost(kind.from_data(data, **arguments, seed=0), data, repeats)
+            result["models"][model] = cost | {"provenance": origin}
             write_json(out, result)
 
 

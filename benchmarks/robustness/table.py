@@ -43,7 +43,7 @@ def pick(entry: Entry, attack: str, modalities: Sequence[str], budget: float, gr
 
 def everything(entry: Entry) -> list[str]:
     """All modalities, in the order of the data."""
-    return max((a["modalities"] for a in entry["attacks"]), key=len)
+    return max((a["modalities"] for a in entry["attacks"]), key=len, default=[])
 
 
 def joint_table(entries: Sequence[Entry]) -> str:
@@ -86,7 +86,7 @@ def budget_table(entries: Sequence[Entry], attack: str) -> str:
 
 def modality_table(entries: Sequence[Entry]) -> str:
     """What PGD and the suite leave of each modality alone."""
-    names = everything(entries[0])
+    names = max((everything(entry) for entry in entries), key=len, default=[])
     head = [f"{_ATTACKS[a]} on {m}" for a in ("PGD", "Suite") for m in names]
     lines = [f"| backbone | clean | {' | '.join(head)} | worst |", f"|---|---:|{'---:|' * len(head)}---|"]
     for entry in _attackable(entries):

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks import options
 from benchmarks.speed.case import Settings
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.utils import read_json
 
 Record = dict[str, Any]
@@ -51,7 +52,11 @@ def provenance(settings: Settings, bandwidth: float) -> Record:
 
 
 def begin(path: Path | None, settings: Settings) -> Record:
-    """The record at `path` where it is of this device, else an empty one."""
+    """The record at `path`, to be added to; an empty one where there is none.
+
+    Raises:
+        ConfigError: If the one there is of another device.
+    """
     record: Record = {
         "device": device_name(settings),
         "type": torch.device(settings.device).type,
@@ -61,8 +66,9 @@ def begin(path: Path | None, settings: Settings) -> Record:
     }
     if path is not None and path.exists():
         old: Record = read_json(path)
-        if all(old.get(key) == record[key] for key in ("device", "type", "smoke")):
-            return old
+        if any(old.get(key) != record[key] for key in ("device", "type", "smoke")):
+            raise ConfigError(f"{path} holds what was measured on '{old.get('device')}': name another file by --out")
+        return old
     return record
 
 

@@ -1,6 +1,7 @@
 import copy
 import inspect
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -160,6 +161,38 @@ def test_a_defense_with_nothing_to_act_on_is_told_on_the_page(small, folder, tmp
     again = mr.attacks.GraphRelaxation(25)(victim, read_data("shop", folder), mr.attacks.ThreatModel(names, 0.05))
     assert kept["runs"][0]["test"]["attacks"][2]["recall@20"] == again.after["recall@20"]
     assert list(cost(read_data("shop", folder), "FREEDOM")) == ["none"]
+
+
+def test_a_mistake_is_no_refusal_and_costs_no_result(small, folder, tmp_path, monkeypatch):
+    def run(**noise):
+        monkeypatch.setitem(spaces()["defenses"], "FeatureNoise", noise)
+        main("shop", "VBPR", only="FeatureNoise", seeds=1, folder=folder, work=tmp_path, out=tmp_path / "out",
+             progress=False, threads=0)  # fmt: skip
+
+    monkeypatch.setitem(spaces(), "defenses", dict(SMALL["defenses"]))
+    run(sigma=[0.05, 0.2])
+    kept = (tmp_path / "out" / "shop" / "VBPR-FeatureNoise.json").read_text()
+    with pytest.raises(ConfigError, match="expects sigma >= 0"):
+        run(sigma=[0.05, -0.2])
+    # What one candidate of several cannot do is a mistake as well, and a result is not given up for a refusal.
+    with pytest.raises(ConfigError, match="'FeatureNoise' on VBPR, candidate by candidate: unknown modality 'odour'"):
+        run(sigma=[0.05, 0.2], modalities=[["visual"], ["odour"]])
+    with pytest.raises(ConfigError, match="holds results of 'FeatureNoise', which refuses VBPR now"):
+        run(sigma=[0.05, 0.2], modalities=[["odour"], ["odour"]])
+    assert (tmp_path / "out" / "shop" / "VBPR-FeatureNoise.json").read_text() == kept
+
+
+def test_two_searches_on_one_folder_train_once(small, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(trained, "_PAUSE", 0.01)
+    counted = Counted()
+    monkeypatch.setattr(trained, "fit", counted)
+    data = read_data("shop", folder)
+    with ThreadPoolExecutor(2) as pool:
+        searches = [pool.submit(Trainer(data, tmp_path, False), "VBPR", "none", {}, 0) for _ in range(2)]
+        one, two = (search.result() for search in searches)
+    assert counted.trainings == 1
+    assert one == two
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_the_choice_keeps_the_clean_quality_and_takes_the_most_robust(small):
@@ -378,6 +411,10 @@ def test_parts_of_the_undefended_decline_are_of_the_same_seeds():
 
     rows = table([result("none", (0, 0.2), (1, 0.6)), result("Fog", (0, 0.6))]).split("\n")
     assert "40 % (0.50)" in next(row for row in rows if "| Fog |" in row)
+    rows = table([result("none", (0, 0.2)), result("Fog", (0, 0.6), (1, 0.2))]).split("\n")
+    assert "60 % (0.50)" in next(row for row in rows if "| Fog |" in row)
+    rows = table([result("none", (0, 0.2)), result("Fog", (1, 0.2))]).split("\n")
+    assert "80 % |" in next(row for row in rows if "| Fog |" in row)
 
 
 def test_more_seeds_than_there_are_is_refused(small, folder, work):

@@ -8,6 +8,7 @@ import pytest
 import mmgraph_robust as mr
 from benchmarks.robustness import cost, table
 from mmgraph_robust.attacks import PGD, Noise, Suite
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.experiment import RunConfig, run
 from mmgraph_robust.experiment.report import without_users
 from mmgraph_robust.reporting import read_entries
@@ -107,6 +108,22 @@ def test_promotion_and_doubts(entries):
     assert text.count("\n") == 0
     assert "`no_gradient`" in text
     assert "more): nothing to follow" in text
+
+
+def test_entries_without_an_attack_yet_have_empty_cells(entries):
+    changed = copy.deepcopy(entries)
+    for entry in changed:
+        entry["attacks"] = []
+    line = rows(table.joint_table(changed))["VBPR"]
+    assert (line["suite"], line["each user's worst"]) == ("", "")
+    for part in (table.modality_table, table.graph_table, table.promotion_table, table.doubts):
+        part(changed)
+    table.budget_table(changed, "Suite")
+
+
+def test_an_unknown_backbone_has_no_cost():
+    with pytest.raises(ConfigError, match="unknown backbone 'VBRP'; did you mean 'VBPR'"):
+        cost.main("hm", only="VBRP")
 
 
 def test_page_and_picture(entries, tmp_path):

@@ -11,6 +11,7 @@ from benchmarks.speed.measure import measure, steps
 from benchmarks.speed.memory import peak_memory
 from benchmarks.speed.table import COLUMNS, order_engines, render
 from benchmarks.speed.table import main as write_tables
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse import ENGINES
 from mmgraph_robust.utils import read_json, write_json
 
@@ -81,6 +82,10 @@ def test_measuring_again_replaces_a_case_and_keeps_the_others(tmp_path):
     repeats = {(case["operation"], case["case"]): result["forward"]["repeats"] for case, result in results(after)}
     assert repeats == {name: 1 + (name == ("sampling", "power-law, uniform")) for name in names}
     assert {case["run"] for case in after["cases"]} == set(after["runs"])
+    write_json(path, after | {"device": "an abacus"})
+    with pytest.raises(ConfigError, match="holds what was measured on 'an abacus': name another file by --out"):
+        main(only="sampling", named="uniform", repeats=1, smoke=True, memory=False, out=path)
+    assert read_json(path)["cases"] == after["cases"]
 
 
 def test_whoever_is_wrong_is_named_and_not_timed():
