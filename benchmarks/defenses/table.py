@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def table(results: Sequence[Result]) -> str:
     head = ["defense", "candidates", "seeds", "clean"]
     attacks = [a["attack"] for result in results for a in result["runs"][0]["test"]["attacks"]]
     single = next((attack for attack in attacks if attack != "suite"), "")
-    head += [f"{single}, {m}, {100 * b:g} %" for b in budgets[:1] for m in names]
+    head += [f"{single}, {m}, {100 * b:g} %" for b in budgets for m in names]
     head += [f"suite, all, {100 * b:g} %" for b in budgets] + [f"{m} carries" for m in names]
     head += ["decline", "chosen"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 2) + "---|"]
@@ -58,7 +59,8 @@ def table(results: Sequence[Result]) -> str:
     for result in sorted(results, key=order):
         read = [m for m in names if m in everything(result["runs"][0])]
         row = [result["defense"], str(len(result["candidates"])), str(len(result["runs"])), _cell(result, clean)]
-        row += [_cell(result, lambda run, m=m: left(run, single, [m], budgets[0])) for m in names]  # type: ignore[misc]
+        for budget in budgets:
+            row += _worst_in_bold(result, [partial(left, attack=single, modalities=[m], budget=budget) for m in names])
         row += [
             _cell(result, lambda run, b=b: left(run, "suite", everything(run), b))  # type: ignore[misc]
             for b in budgets
@@ -134,7 +136,8 @@ def page(folder: Path) -> str:
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least; only then was the test split read. PGD: 20 steps on a smooth NDCG; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
-        "known to the attacker. *Carries*: clean recall that is lost when every item has the modality's mean features. "
+        "known to the attacker. **Bold**: the modality whose attack alone does most harm. *Carries*: clean recall that "
+        "is lost when every item has the modality's mean features. "
         f"*Decline*: what the suite takes at {budget}, and in brackets that as a part of what it takes of the "
         "undefended model, with the same seeds. All are trained from the start but for AMR and APR, which go on from "
         "the undefended model of their seed, as in their papers, and `Smoothed`, which is put around it. What the "
@@ -174,6 +177,19 @@ def _cell(result: Result, of: Callable[[Run], float | None]) -> str:
         return ""
     spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.4f}{spread}"
+
+
+def _worst_in_bold(result: Result, columns: Sequence[Callable[[Run], float | None]]) -> list[str]:
+    """The cells of several columns, the one of the lowest mean in bold where there are others."""
+    values = [_values(result, of) for of in columns]
+    means = [statistics.mean(found) for found in values if found]
+    cells = [_cell(result, of) for of in columns]
+    if len(means) < 2:
+        return cells
+    return [
+        f"**{cell}**" if found and statistics.mean(found) == min(means) else cell
+        for cell, found in zip(cells, values, strict=True)
+    ]
 
 
 def _plain(run: dict[str, Any]) -> float:

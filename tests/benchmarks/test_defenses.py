@@ -342,6 +342,9 @@ def test_the_table_tells_declines_beside_the_undefended_one(small):
     assert "0.2010 ± 0.0010" in rows[3]
     assert "0.0300" in rows[2]
     assert rows[2].startswith("| Armour | 3 | 1 | ")
+    worse = entry("Armour", 0.2, 0.18)
+    worse["runs"][0]["test"]["attacks"][1]["recall@20"] = 0.15
+    assert "| 0.1900 | **0.1500** |" in table([worse])
     assert "(0.20) | budget 0.1" in rows[2]
 
 
