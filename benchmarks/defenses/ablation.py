@@ -65,6 +65,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).flatten()
         for axis, (argument, points) in zip(axes, panels.items(), strict=False):
             _panel(axis, argument, points, result)
+        # Once all is drawn: the axes share it, and a limit that is set stays.
+        axes[0].set_ylim(bottom=0)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         for row in range(rows):
@@ -84,7 +86,7 @@ def _panel(axis: Axes, argument: str, points: list[dict[str, Any]], result: dict
         axis.axhline(result["undefended"][key], color=color, linestyle=":", linewidth=1, label=f"undefended, {key}")
     axis.set_xticks(list(places), [_name(point["value"]) for point in points])
     axis.set_title(argument)
-    axis.set_ylim(bottom=0)
+    axis.set_xlim(-0.5, len(points) - 0.5)
     base = result["base"].get(argument)
     for place, point in zip(places, points, strict=True):
         if point["value"] == base:
