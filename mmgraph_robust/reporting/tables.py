@@ -25,7 +25,16 @@ from mmgraph_robust.reporting.cells import (
 )
 from mmgraph_robust.reporting.entries import Entry, best_validation
 from mmgraph_robust.reporting.settings import Setting
-from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
+from mmgraph_robust.reporting.summary import (
+    NOT_ATTACKABLE,
+    Row,
+    as_rows,
+    check_metric,
+    choose_settings,
+    defense_order,
+    over_shared_seeds,
+    which_seeds,
+)
 
 #: How many settings a table shows before it takes the strongest only.
 MAX_SETTINGS = 3
@@ -242,19 +251,20 @@ def _stronger_elsewhere(rows: Sequence[Row], settings: Sequence[Setting], metric
     several = len({row.dataset for row in rows}) > 1
     for clean, attacked in _lines(rows):
         for shown in settings if clean.feature_path != "none" else ():
-            reference = attacked[shown].decline.get(metric) if shown in attacked else None
-            rivals = [
-                (row.decline[metric], setting)
-                for setting, row in attacked.items()
-                if setting.is_like(shown) and row.decline.get(metric) is not None
-            ]
-            if reference is None or not rivals:
+            if shown not in attacked:
                 continue
-            worst, rival = min(rivals, key=lambda pair: (pair[0], pair[1].order))
-            if worst is not None and worst < reference - 0.1:
+            rivals = []
+            for setting, row in attacked.items():
+                rows_of_both = [attacked[shown], row]
+                both = over_shared_seeds(rows_of_both) if setting.is_like(shown) else []
+                reference, its = (one.decline.get(metric) for one in both) if both else (None, None)
+                if reference is not None and its is not None and its < reference - 0.1:
+                    rivals.append((its, setting.order, reference, setting, which_seeds(both, rows_of_both)))
+            if rivals:
+                worst, _, reference, rival, seeds = min(rivals, key=lambda found: found[:2])
                 notes.append(
-                    f"{_who(clean, several)} loses more under {rival.label} "
-                    f"({format_change(worst)}) than under the attack shown ({format_change(reference)})."
+                    f"{_who(clean, several)} loses more under {rival.label} ({format_change(worst)}) than under the "
+                    f"attack shown ({format_change(reference)}){f', {seeds}' if seeds else ''}."
                 )
     return notes
 
