@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.settings import Setting, notes_on_terms
 from mmgraph_robust.reporting.summary import Row, check_metric, choose_settings, floor_of, over_shared_seeds
 
 Case = tuple[str, str]
@@ -74,6 +74,12 @@ class Board:
     controls: frozenset[str]
     default: Case | None
     modalities: Mapping[str, tuple[str, ...]]
+
+    @property
+    def terms(self) -> list[str]:
+        """What of the threats is not as usual, in words."""
+        runs = [row for line in self.lines if line.reads for row in line.runs.values()]
+        return notes_on_terms(row.setting for row in runs if row.setting is not None)
 
     def shown(self, line: Line) -> Row | None:
         """The row of a line under the default case, `None` where it was not run or the model reads no features."""

@@ -188,6 +188,7 @@ def _unbroken(number: str) -> str:
 def _board_notes(board: Board, entries: Sequence[Entry]) -> list[str]:
     meant = "; ".join(f"{' + '.join(found)} on {name}" for name, found in board.modalities.items())
     notes = [f"{ALL.capitalize()}: {meant}."] if meant else []
+    notes += board.terms
     if any(line.clean.seeds > 1 for line in board.lines):
         notes.append("Mean ± sample standard deviation over seeds.")
     if any(line.clean.seeds == 1 for line in board.lines):

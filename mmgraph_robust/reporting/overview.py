@@ -14,7 +14,7 @@ Pairs = Sequence[tuple[Line, Row]]
 
 
 def scope(board: Board) -> str:
-    """What was compared: how many models, defenses, data sets, seeds and attacks.
+    """What was compared: how many models, defenses, data sets, seeds and attacks, and what is unusual about these.
 
     Args:
         board: The leaderboard.
@@ -27,7 +27,7 @@ def scope(board: Board) -> str:
     parts.append(f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{_count(max(seeds), 'seed')} each")
     if attacks:
         parts += [_count(len(attacks), "attack"), _count(len(board.threats), "threat")]
-    text = f"{', '.join(parts[:-1])} and {parts[-1]}."
+    text = " ".join([f"{', '.join(parts[:-1])} and {parts[-1]}.", *board.terms])
     return text if max(seeds) > 1 else f"{text} With one seed each, small differences may be chance."
 
 

@@ -17,7 +17,7 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.settings import Setting, notes_on_terms
 from mmgraph_robust.reporting.summary import Row, as_rows, check_metric, over_shared_seeds, which_seeds
 
 Line = tuple[str, str]
@@ -91,6 +91,7 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
         f"counts if all that are ranked were run in it: {counts}.",
         *_missing_note(cases, attackable),
         *_seed_notes(kinds.values()),
+        *notes_on_terms(row.setting for row in counted if row.setting is not None),
     ]
     if doubtful:
         notes.append(f"{DOUBTFUL} rests in part on numbers that are not to be trusted as they stand.")

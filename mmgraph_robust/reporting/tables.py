@@ -24,7 +24,7 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.settings import Setting
+from mmgraph_robust.reporting.settings import Setting, notes_on_terms
 from mmgraph_robust.reporting.summary import (
     NOT_ATTACKABLE,
     Row,
@@ -154,7 +154,7 @@ def pick_settings(
     if _of_one_threat(settings):
         unit = "relative to the size of the features" if settings[0].relative else "in the unit of the features"
         notes.append(f"Budgets are {settings[0].threat}, {unit}.")
-    return list(settings), notes
+    return list(settings), [*notes, *notes_on_terms(settings)]
 
 
 def _of_one_threat(settings: Sequence[Setting]) -> bool:
@@ -300,7 +300,8 @@ def full(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") ->
             immune = row.feature_path == "none" and setting is not None
             line.append(text_cell(NOT_APPLICABLE) if immune else _change_cell(row, metric))
         cells.append(line)
-    return Table.from_cells("All results", columns, cells, [*_path_notes(rows), *doubt_notes(rows)])
+    terms = notes_on_terms(row.setting for row in rows if row.setting is not None)
+    return Table.from_cells("All results", columns, cells, [*terms, *_path_notes(rows), *doubt_notes(rows)])
 
 
 def sensitive_table(entries: Sequence[Entry]) -> Table:
