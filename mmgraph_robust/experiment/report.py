@@ -120,8 +120,16 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         The result entries of the target.
+
+    Raises:
+        ConfigError: If the target is the run folder itself.
     """
     folder, target = Path(folder), Path(target)
+    if folder.resolve() == target.resolve():
+        raise ConfigError(
+            f"'keep' expects another folder than that of the run (got {folder} and {target}): choose a new one, or "
+            "make the report without keeping"
+        )
     plan = ReportPlan.read(folder)
     whole = read_entries(folder / "entries", plan.files)
     for entry in whole:

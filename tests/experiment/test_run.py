@@ -443,6 +443,16 @@ def test_what_is_kept_is_the_same_in_fewer_files(tmp_path):
     assert kept == [*map(without_users, entries), *other]
 
 
+def test_a_run_is_not_kept_in_its_own_folder(tmp_path, monkeypatch):
+    entries = run(RunConfig(SMALL | {"attacks": []}), tmp_path / "run", progress=False)
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path / "run")
+    for same in (tmp_path / "run", tmp_path / "link", ".", "../run/"):
+        with pytest.raises(ConfigError, match="'keep' expects another folder than that of the run"):
+            keep(tmp_path / "run", same)
+    assert report(tmp_path / "run") == entries
+
+
 def test_what_tests_over_users_showed_is_kept_without_the_users(tmp_path):
     defended = SMALL | {"defenses": [{"name": "none"}, {"name": "FeatureNoise", "sigma": 3.0}]}
     run(RunConfig(defended), tmp_path / "run", progress=False)
