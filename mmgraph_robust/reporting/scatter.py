@@ -52,7 +52,8 @@ def plot_scatter(results: Sequence[Entry] | Sequence[Row], metric: str = "recall
             continue
         starts = {line.clean.model: points[line.clean.line] for line in lines
                   if line.clean.undefended and line.clean.line in points}  # fmt: skip
-        figure = new_figure(7.6, 4.8)
+        # As high as its legend.
+        figure = new_figure(7.6, max(4.8, 0.2 * (3 + len(models) + len(defenses))))
         ax = figure.subplots()
         for (_, model, defense), (x, y) in points.items():
             number, shape = models.index(model), defenses.index(defense)

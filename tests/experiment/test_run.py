@@ -443,6 +443,23 @@ def test_what_is_kept_is_the_same_in_fewer_files(tmp_path):
     assert kept == [*map(without_users, entries), *other]
 
 
+def test_attacks_that_a_file_no_longer_asks_for_stay_kept(tmp_path):
+    def kept(*names, **changes):
+        attacks = [{"name": name, "modalities": ["all"]} for name in names]
+        run(RunConfig(SMALL | {"attacks": attacks} | changes), tmp_path / "run", progress=False)
+        (entry,) = keep(tmp_path / "run", tmp_path / "kept")
+        assert [without_users(entry)] == read_source(tmp_path / "kept")
+        return [(attack["attack"], attack["metrics"]) for attack in entry["attacks"]]
+
+    pgd, noise = kept("SingleStep", "Noise")
+    assert kept("SingleStep") == [pgd, noise]
+    # What was added comes first, and nothing twice.
+    assert [name for name, _ in kept("MIM", "SingleStep")] == ["MIM", "SingleStep", "Noise"]
+    assert [name for name, _ in kept("Noise", "MIM", "SingleStep")] == ["Noise", "MIM", "SingleStep"]
+    # Another training, with another model.
+    assert [name for name, _ in kept("Noise", training={"max_epochs": 1})] == ["Noise"]
+
+
 def test_a_run_is_not_kept_in_its_own_folder(tmp_path, monkeypatch):
     entries = run(RunConfig(SMALL | {"attacks": []}), tmp_path / "run", progress=False)
     (tmp_path / "link").symlink_to("run")

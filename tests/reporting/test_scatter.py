@@ -69,6 +69,8 @@ def test_every_defense_has_a_shape_of_its_own(entry):
     assert len({mark["path"] for mark in chart.marks}) == 28
     ((_, figure),) = plot_scatter(runs)
     legend = figure.legends[0]
+    figure.draw_without_rendering()
+    assert legend.get_window_extent().y0 >= 0
     shapes = {handle.get_marker() for text, handle in zip(legend.texts, legend.legend_handles, strict=True)
               if text.get_text().startswith("defense: ")}  # fmt: skip
     assert len(shapes) == 28
