@@ -115,7 +115,7 @@ def _verdict(base: Row, row: Row, metric: str) -> str:
     both = over_shared_seeds([base, row])
     if not both:
         return "no verdict, for none of its seeds was run without a defense"
-    return _judged(*both, metric) + _seeds(both, [base, row])
+    return _judged(both[0], both[1], metric) + _seeds(both, [base, row])
 
 
 def _seeds(shared: Sequence[Row], rows: Sequence[Row]) -> str:

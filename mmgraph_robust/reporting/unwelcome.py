@@ -100,7 +100,7 @@ def _missed(rows: Sequence[Row], metric: str) -> Iterator[tuple[float, Finding]]
             same = its.is_like(setting) and its.number == setting.number
             if suite is not row and suite.line == row.line and same and its.knowledge in ("white", setting.knowledge):
                 both = over_shared_seeds([suite, row])
-                if both and (lost := _beyond_spread(*both, metric)) > 0:
+                if both and (lost := _beyond_spread(both[0], both[1], metric)) > 0:
                     whole, single = (one.mean[metric] for one in both)
                     text = (
                         f"{_where(row)}{_among(both, [suite, row])}: {single:.4f} {metric_label(metric)} is "
