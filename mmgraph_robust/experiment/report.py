@@ -27,7 +27,7 @@ from mmgraph_robust.reporting import (
     write_page,
     write_tests,
 )
-from mmgraph_robust.reporting.entries import identity_of
+from mmgraph_robust.reporting.entries import add_attacks, identity_of
 from mmgraph_robust.reporting.sources import PLAN, planned_files
 from mmgraph_robust.utils import hash_json, read_json, write_json, write_text
 
@@ -111,8 +111,8 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     and their report: what is worth committing, without models.
 
     Values per user stay behind: they are made from rows of the data, which may not be one's own to pass on. What tests
-    over users showed is kept. What the target holds of other trainings stays and is
-    shown beside.
+    over users showed is kept. What the target holds of other trainings, or of other attacks on the same trained model,
+    stays and is shown beside.
 
     Args:
         folder: The run folder.
@@ -120,19 +120,28 @@ def keep(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         The result entries of the target.
+
+    Raises:
+        ConfigError: If the target is the run folder itself.
     """
     folder, target = Path(folder), Path(target)
+    if folder.resolve() == target.resolve():
+        raise ConfigError(
+            f"'keep' expects another folder than that of the run (got {folder} and {target}): choose a new one, or "
+            "make the report without keeping"
+        )
     plan = ReportPlan.read(folder)
-    whole = read_entries(folder / "entries", plan.files)
-    for entry in whole:
-        path = target / "entries" / f"{'-'.join(map(str, identity_of(entry)))}.json"
-        if path.exists() and identity_of(read_json(path)) != identity_of(entry):
+    known = {}
+    for entry in read_entries(folder / "entries", plan.files):
+        identity = identity_of(entry)
+        path = target / "entries" / f"{'-'.join(map(str, identity))}.json"
+        if path.exists() and identity_of(read_json(path)) != identity:
             # Hyphens in labels: another training has that name.
-            path = path.with_name(f"{path.stem}-{hash_json(list(identity_of(entry)))[:8]}.json")
-        write_json(path, without_users(entry))
+            path = path.with_name(f"{path.stem}-{hash_json(list(identity))[:8]}.json")
+        known[identity] = add_attacks(entry, read_json(path)) if path.exists() else entry
+        write_json(path, without_users(known[identity]))
     kept = replace(plan, files=None)
     kept.write(target)
-    known = {identity_of(entry): entry for entry in whole}
     entries = [known.get(identity_of(entry), entry) for entry in read_entries(target / "entries")]
     # Under all attacks: which of them tables show depends on what else is kept here.
     tests = read_tests(folder / _TESTS) | read_tests(target / _TESTS)

@@ -58,6 +58,7 @@ class UnitRunner:
             MMGraphError: If the model cannot be trained, or is not the one that the entries tell of.
         """
         unit, folder = self.unit, self.folder
+        self._renew_places()
         missing = folder.missing(unit)
         if not missing:
             return
@@ -119,6 +120,14 @@ class UnitRunner:
                 told.append(_set_aside(model, error))
                 record.unlink(missing_ok=True)
         return told
+
+    def _renew_places(self) -> None:
+        """Puts done attacks where the run has them now: reports number targets in that order, in every seed alike."""
+        for cell in self.unit.attacks:
+            path = self.folder.entry(cell)
+            entry = read_json(path) if path.exists() else None
+            if entry is not None and entry["attacks"][0].get("place") != cell.place:
+                write_json(path, entry | {"attacks": [entry["attacks"][0] | {"place": cell.place}]})
 
     def _trained(self) -> tuple[Recommender, dict[str, Any]]:
         """The model, and how it was trained."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmgraph_robust.reporting.settings import Setting
-from mmgraph_robust.reporting.summary import Row, check_metric, choose_settings, floor_of
+from mmgraph_robust.reporting.settings import Setting, notes_on_terms
+from mmgraph_robust.reporting.summary import Row, check_metric, choose_settings, floor_of, over_shared_seeds
 
 Case = tuple[str, str]
 """A threat in words and the name of an attack."""
@@ -40,9 +40,19 @@ class Line:
         """Under how many cases a flag says that the number is not to be trusted."""
         return sum(bool(row.doubts) for row in self.runs.values())
 
-    def is_below_floor(self, row: Row, metric: str) -> bool:
-        """Whether what `row` has left is less than a model reaches that reads no features."""
-        return self.reads and self.floor is not None and row.mean[metric] < self.floor.mean[metric]
+    def is_below_floor(self, row: Row, metric: str) -> bool | None:
+        """Whether what `row` has left is less than a model reaches that reads no features, over the seeds of both.
+
+        `None` if it reads none itself, or there is no such model or no seed in common.
+        """
+        both = over_shared_seeds([row, self.floor]) if self.reads and self.floor is not None else []
+        return both[0].mean[metric] < both[1].mean[metric] if both else None
+
+    def below(self, row: Row, metric: str) -> str:
+        """The same in words for the line's notes; nothing where it stays above."""
+        if self.floor is None or not self.is_below_floor(row, metric):
+            return ""
+        return f"below {self.floor.model}{', even clean' if self.is_below_floor(self.clean, metric) else ''}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,12 @@ class Board:
     default: Case | None
     modalities: Mapping[str, tuple[str, ...]]
 
+    @property
+    def terms(self) -> list[str]:
+        """What of the threats is not as usual, in words."""
+        runs = [row for line in self.lines if line.reads for row in line.runs.values()]
+        return notes_on_terms(row.setting for row in runs if row.setting is not None)
+
     def shown(self, line: Line) -> Row | None:
         """The row of a line under the default case, `None` where it was not run or the model reads no features."""
         return line.runs.get(self.default) if self.default is not None and line.reads else None
@@ -85,7 +101,9 @@ class Board:
                 remarks = [texts.setdefault(text, len(texts)) for text in flag_texts(row.remarks)]
                 numbers = [_rounded(part.get(self.metric), digits) for part, digits in _parts(row)]
                 key = f"{threats.index(threat)} {attacks.index(attack)}"
-                runs.setdefault(key, []).append([index, *numbers, row.seeds, doubts, remarks])
+                runs.setdefault(key, []).append(
+                    [index, *numbers, row.seeds, doubts, remarks, line.below(row, self.metric)]
+                )
         return {
             "threats": [[threat, [attacks.index(name) for name in names]] for threat, names in self.threats.items()],
             "attacks": attacks,
@@ -97,13 +115,11 @@ class Board:
         }
 
     def _line(self, line: Line) -> dict[str, Any]:
-        floor = line.floor if line.reads else None
         return {
             "clean": _rounded(line.clean.mean.get(self.metric), 4),
             "seeds": line.clean.seeds,
             "doubtful": line.doubtful,
             "reads": line.reads,
-            "floor": floor and [floor.model, _rounded(floor.mean.get(self.metric), 4)],
         }
 
 

@@ -13,7 +13,15 @@ from mmgraph_robust.reporting.summary import Row, floor_of
 
 # Okabe and Ito's palette, told apart by the colour-blind too; its yellow is too pale for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vP*"
+# The seven that are told apart best come first; in tuples a number of corners, polygon or star, and a turn.
+_MARKERS: tuple[Any, ...] = (
+    *"osD^vP*Xph<>d8H",
+    *((corners, 1, turn) for corners, turns in ((3, (0, 90, 180, 270)), (4, (0, 45)), (5, (180,)), (6, (0, 30)))
+      for turn in turns),
+    (8, 1, 0), (10, 1, 0), (5, 0, 180), (7, 0, 0),
+)  # fmt: skip
+# Dots are the floor's, even dashes those of the control.
+_DASHES: tuple[Any, ...] = ("-", "-.", (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)))
 _PANELS = 9
 STYLE: Any = {
     "axes.grid": True,
@@ -115,6 +123,12 @@ def colour(index: int) -> str:
     return _COLOURS[index % len(_COLOURS)]
 
 
-def marker(index: int) -> str:
-    """The marker that says the same as the colour."""
+def marker(index: int) -> Any:
+    """The marker that says the same as the colour, and more: 28 are different."""
     return _MARKERS[index % len(_MARKERS)]
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the line with this number; lines of one colour differ in both of the others."""
+    dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+    return {"color": colour(index), "marker": marker(index), "linestyle": dashes}

@@ -23,7 +23,7 @@ from mmgraph_robust.reporting.cells import (
 )
 from mmgraph_robust.reporting.changes import later_attacks
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.settings import Setting, attacks_of, labelled_attacks
+from mmgraph_robust.reporting.settings import Setting, attacks_of, labelled_attacks, notes_on_terms
 from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, decline_of, defense_order, doubts_of
 
 _PATHS = {
@@ -165,7 +165,8 @@ def _attack_table(attacks: Sequence[tuple[Setting, dict[str, Any]]], clean: floa
     columns = [Column("Attacked"), Column("Budget"), Column("Strongest attack"), Column("of", kind="value")]
     columns += [Column(metric_label(metric), kind="value"), Column("change", kind="change")]
     columns.append(Column("change by noise", kind="change"))
-    return Table.from_cells("The strongest attack under each threat", columns, cells)
+    terms = notes_on_terms(setting for setting, _ in attacks)
+    return Table.from_cells("The strongest attack under each threat", columns, cells, terms)
 
 
 def _outcome(attack: dict[str, Any] | None, clean: float | None, metric: str) -> list[Cell]:

@@ -19,7 +19,7 @@ from mmgraph_robust.reporting.cells import (
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.kept_tests import KeptTests
 from mmgraph_robust.reporting.pairing import LEVEL, Comparison, judged, pair_up, parts_of, setting_order
-from mmgraph_robust.reporting.settings import Setting, attacks_of
+from mmgraph_robust.reporting.settings import Setting, attacks_of, notes_on_terms
 from mmgraph_robust.reporting.summary import by_line, choose_settings, summarize, undefended_lines
 from mmgraph_robust.reporting.tables import MAX_SETTINGS, doubt_notes, pick_settings
 
@@ -121,7 +121,8 @@ def comparison_table(
         line += [number_cell(len(one.seeds), digits=0), number_cell(_agreeing(one), digits=0)]
         word = (words or {}).get(one.verdict, one.verdict)
         cells.append([*line, marked(text_cell(word), DOUBTFUL if one.doubts else "")])
-    return Table.from_cells(title, columns, cells, [*notes_on_tests(compared), *doubt_notes(compared)])
+    terms = notes_on_terms(one.setting for one in compared if one.setting is not None)
+    return Table.from_cells(title, columns, cells, [*notes_on_tests(compared), *terms, *doubt_notes(compared)])
 
 
 def _p_cell(p: float | None) -> Cell:

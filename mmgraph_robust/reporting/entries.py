@@ -21,7 +21,7 @@ import numpy as np
 
 from mmgraph_robust.attacks.checks import Outcome, compare
 from mmgraph_robust.errors import CheckpointError
-from mmgraph_robust.reporting.settings import labelled_attacks
+from mmgraph_robust.reporting.settings import fingerprint, labelled_attacks
 from mmgraph_robust.utils import read_json, unpack
 
 Entry = dict[str, Any]
@@ -279,7 +279,9 @@ def _merged(parts: Sequence[Entry]) -> Entry:
     # The file of the training knows its history.
     base = next((part for part in parts if part["key"] == part["trained"]), parts[0])
     attacks = [
-        attack | {"flags": dict(attack.get("flags", {}))} | _other_provenance(part, base)
+        attack
+        | {"flags": dict(attack.get("flags", {}))}
+        | ({} if "provenance" in attack else _other_provenance(part, base))
         for part in parts
         for attack in part["attacks"]
     ]
@@ -290,6 +292,22 @@ def _merged(parts: Sequence[Entry]) -> Entry:
     for attack, flags in zip(compared, compare(outcomes), strict=True):
         attack["flags"] |= flags
     return base | {"attacks": attacks}
+
+
+def add_attacks(entry: Entry, other: Entry) -> Entry:
+    """An entry with those attacks of another one that it lacks, after its own.
+
+    Args:
+        entry: The entry.
+        other: Another entry; if it is not of the very same trained model, nothing is added.
+    """
+    weights = [one["training"].get("weights") for one in (entry, other)]
+    if entry.get("trained") is None or other.get("trained") != entry["trained"] or weights[0] != weights[1]:
+        return entry
+    known = {fingerprint(attack) for attack in entry["attacks"]}
+    # Places of another run say nothing beside those of this one.
+    more = [attack | {"place": None} for attack in other["attacks"] if fingerprint(attack) not in known]
+    return _merged([entry, other | {"attacks": more}]) if more else entry
 
 
 def _other_provenance(part: Entry, base: Entry) -> Entry:

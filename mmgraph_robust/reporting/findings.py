@@ -14,16 +14,18 @@ from mmgraph_robust.reporting.summary import (
     check_metric,
     choose_settings,
     floor_of,
+    over_shared_seeds,
+    which_seeds,
 )
 
-_NONE = f"no verdict, for what is marked {DOUBTFUL} is not to be trusted as it stands"
+_DOUBTED = f"no verdict, for what is marked {DOUBTFUL} is not to be trusted as it stands"
 
 
 def sentences(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> list[str]:
     """What befell each model in the strongest of the chosen attacks, and what each defense changes about it.
 
-    A defense is judged by what is left under attack as well as by the share that is lost: whoever starts lower has
-    less to lose.
+    A defense is judged by what is left under attack as well as by the share that is lost, since whoever starts lower
+    has less to lose, and over the seeds that were run with it and without.
 
     Args:
         results: Result entries, or their summary.
@@ -73,8 +75,7 @@ def _about(
             continue
         sentence = f"With {defense} it {_loss(row, label, metric)}"
         if reference is not None:
-            verdict = _NONE if own.doubts or row.doubts else _verdict(own, row, metric)
-            sentence += f": {verdict}{_price(reference.get(None), rows.get(None), label, metric)}"
+            sentence += f": {_verdict(own, row, metric)}{_price(reference.get(None), rows.get(None), label, metric)}"
         worst = _worst(rows, candidates, metric)
         if worst is not None and (rows[worst].decline[metric] or 0.0) < (row.decline[metric] or 0.0) - 0.1:
             sentence += f"; its own worst is {worst.label}, where it {_loss(rows[worst], label, metric)}"
@@ -109,6 +110,20 @@ def _loss(row: Row, label: str, metric: str) -> str:
 
 
 def _verdict(base: Row, row: Row, metric: str) -> str:
+    if base.doubts or row.doubts:
+        return _DOUBTED
+    both = over_shared_seeds([base, row])
+    if not both:
+        return "no verdict, for none of its seeds was run without a defense"
+    return _judged(both[0], both[1], metric) + _seeds(both, [base, row])
+
+
+def _seeds(shared: Sequence[Row], rows: Sequence[Row]) -> str:
+    text = which_seeds(shared, rows)
+    return f" ({text})" if text else ""
+
+
+def _judged(base: Row, row: Row, metric: str) -> str:
     before, after = base.decline[metric] or 0.0, row.decline[metric] or 0.0
     spreads = [base.decline_std.get(metric), row.decline_std.get(metric)]
     known = [spread for spread in spreads if spread is not None]
@@ -127,12 +142,15 @@ def _verdict(base: Row, row: Row, metric: str) -> str:
 
 
 def _price(before: Row | None, after: Row | None, label: str, metric: str) -> str:
-    if before is None or after is None or not before.mean.get(metric) or metric not in after.mean:
+    if before is None or after is None or not (both := over_shared_seeds([before, after])):
         return ""
-    change = 100 * (after.mean[metric] - before.mean[metric]) / before.mean[metric]
+    old, new = (row.mean.get(metric) for row in both)
+    if not old or new is None:
+        return ""
+    change, seeds = 100 * (new - old) / old, _seeds(both, [before, after])
     if abs(change) < 0.05:
-        return "; on clean data it costs nothing"
-    return f"; on clean data its {label} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'}"
+        return f"; on clean data it costs nothing{seeds}"
+    return f"; on clean data its {label} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'}{seeds}"
 
 
 def _against_floor(
@@ -145,12 +163,29 @@ def _against_floor(
     floor = floor_of(peers, metric)
     if floor is None:
         return []
-    below = []
+    below, apart = [], []
+    partly = False
     for defense, rows in defenses.items():
         row = rows.get(setting)
-        if row is not None and metric in row.mean and row.mean[metric] < floor.mean[metric]:
+        if row is None or metric not in row.mean:
+            continue
+        both = over_shared_seeds([floor, row])
+        if not both:
+            apart.append("no defense" if row.undefended else defense)
+            continue
+        partly |= bool(which_seeds(both, [floor, row]))
+        if both[1].mean[metric] < both[0].mean[metric]:
             below.append("no defense" if row.undefended else defense)
-    if not below:
-        return [f"All of this stays above {floor.model} ({floor.mean[metric]:.4f}), which reads no features."]
-    return [f"Attacked, it falls below {floor.model}, which reads no features ({label} {floor.mean[metric]:.4f}), "
-            f"with {', '.join(below)}."]  # fmt: skip
+    told = []
+    if below:
+        told.append(f"Attacked, it falls below {floor.model}, which reads no features ({label} "
+                    f"{floor.mean[metric]:.4f}), with {', '.join(below)}.")  # fmt: skip
+    elif not apart:
+        told.append(f"All of this stays above {floor.model} ({floor.mean[metric]:.4f}), which reads no features.")
+    if partly:
+        told.append(f"Where their seeds differ, it is compared with {floor.model} over those that both have.")
+    if apart:
+        told.append(
+            f"With {', '.join(apart)} it shares no seed with {floor.model}, which reads no features: no verdict."
+        )
+    return told

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from mmgraph_robust.reporting.cells import Cell, Column, Table, metric_label, number_cell, text_cell
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.settings import attacks_of, labelled_attacks
+from mmgraph_robust.reporting.settings import Setting, attacks_of, labelled_attacks, notes_on_terms
 from mmgraph_robust.reporting.summary import defense_order
 
 _GOALS = {"Hide": "hide", "Promote": "promote"}
@@ -21,6 +21,7 @@ def goal_table(entries: Sequence[Entry]) -> Table:
     """
     among = attacks_of(entries)
     found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    settings: list[Setting] = []
     for entry in sorted(entries, key=lambda e: (e["dataset"], e["model"], defense_order(e))):
         for setting, attack in labelled_attacks(entry["attacks"], among):
             goal = attack.get("goal") or {}
@@ -32,6 +33,7 @@ def goal_table(entries: Sequence[Entry]) -> Table:
             who = "all users" if goal.get("users") is None else f"{len(goal['users'])} users"
             line = (entry["dataset"], entry["model"], entry["defense"], setting.label, aim, who, metric_label(measure))
             found.setdefault(line, []).append((values["clean"], values["attacked"]))
+            settings.append(setting)
     names = ("Data set", "Model", "Defense", "Attack", "Goal", "Users", "Measure")
     columns = [*(Column(name) for name in names), Column("Seeds", kind="value")]
     columns += [Column("Before", kind="value"), Column("After", kind="value")]
@@ -40,7 +42,8 @@ def goal_table(entries: Sequence[Entry]) -> Table:
         numbers = [_cell([pair[side] for pair in pairs]) for side in (0, 1)]
         cells.append([*map(text_cell, key), number_cell(len(pairs), digits=0), *numbers])
     note = "Exposure@K is the share of the target items that stands among the first K of a user, averaged over users."
-    return Table.from_cells("Promotion and hiding of items", columns, cells, [note] if cells else [])
+    notes = [note, *notes_on_terms(settings)] if cells else []
+    return Table.from_cells("Promotion and hiding of items", columns, cells, notes)
 
 
 def _cell(values: Sequence[float]) -> Cell:

@@ -169,9 +169,8 @@ def _board_line(line: Line, board: Board, cards: Sequence[Card]) -> dict[str, An
         found["kind"] = "loss" if change < -0.05 else "gain" if change > 0.05 else ""
         found["kept"] = round(max(0.0, min(100.0, 100 * row.mean[metric] / clean.mean[metric])), 1)
     notes = [f"{row.seeds} of {clean.seeds} seeds"] if row.seeds < clean.seeds else []
-    if line.floor is not None and line.is_below_floor(row, metric):
-        even = ", even clean" if line.is_below_floor(clean, metric) else ""
-        notes.append(f"below {line.floor.model}{even}")
+    if below := line.below(row, metric):
+        notes.append(below)
     left = _value(row, metric) + (f" {DOUBTFUL}" if row.doubts else "")
     found |= {"left": left, "doubts": flag_texts(row.doubts), "remarks": flag_texts(row.remarks), "notes": notes}
     return found | {"others": 0} if row.doubts else found
@@ -189,6 +188,7 @@ def _unbroken(number: str) -> str:
 def _board_notes(board: Board, entries: Sequence[Entry]) -> list[str]:
     meant = "; ".join(f"{' + '.join(found)} on {name}" for name, found in board.modalities.items())
     notes = [f"{ALL.capitalize()}: {meant}."] if meant else []
+    notes += board.terms
     if any(line.clean.seeds > 1 for line in board.lines):
         notes.append("Mean ± sample standard deviation over seeds.")
     if any(line.clean.seeds == 1 for line in board.lines):

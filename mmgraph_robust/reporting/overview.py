@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mmgraph_robust.reporting.board import Board, Line
 from mmgraph_robust.reporting.cells import DOUBTFUL, format_change, metric_label
-from mmgraph_robust.reporting.summary import Row
+from mmgraph_robust.reporting.summary import Row, over_shared_seeds, which_seeds
 
 Pairs = Sequence[tuple[Line, Row]]
 """Lines with their rows under one case."""
 
 
 def scope(board: Board) -> str:
-    """What was compared: how many models, defenses, data sets, seeds and attacks.
+    """What was compared: how many models, defenses, data sets, seeds and attacks, and what is unusual about these.
 
     Args:
         board: The leaderboard.
@@ -26,14 +27,15 @@ def scope(board: Board) -> str:
     parts.append(f"{min(seeds)} to {max(seeds)} seeds each" if len(seeds) > 1 else f"{_count(max(seeds), 'seed')} each")
     if attacks:
         parts += [_count(len(attacks), "attack"), _count(len(board.threats), "threat")]
-    text = f"{', '.join(parts[:-1])} and {parts[-1]}."
+    text = " ".join([f"{', '.join(parts[:-1])} and {parts[-1]}.", *board.terms])
     return text if max(seeds) > 1 else f"{text} With one seed each, small differences may be chance."
 
 
 def overview(board: Board) -> dict[str, str]:
     """What came of the leaderboard's default case: a paragraph for each data set.
 
-    What is called the best is never a number that is marked as doubtful, for that is no evidence of robustness.
+    What is called the best is never a number that is marked as doubtful, for that is no evidence of robustness; and
+    nothing is compared but over the seeds that both sides have.
 
     Args:
         board: The leaderboard.
@@ -47,8 +49,18 @@ def overview(board: Board) -> dict[str, str]:
             continue
         bare = [pair for pair in attacked if pair[0].clean.undefended]
         threat, attack = board.default
-        parts = [f"Under {attack} on {threat}:", _losses(bare or attacked, board.metric)]
-        parts += [_best(attacked, board.metric), *_below(bare or attacked, board.metric)]
+        rows = [row for _, row in attacked]
+        shared = over_shared_seeds(rows)
+        if shared:
+            seeds = which_seeds(shared, rows)
+            same = [(replace(line, clean=line.clean.over(row.by_seed)), row)
+                    for (line, _), row in zip(attacked, shared, strict=True)]  # fmt: skip
+            plain = [pair for pair in same if pair[0].clean.undefended]
+            parts = [f"Under {attack} on {threat}{f', {seeds}' if seeds else ''}:"]
+            parts += [_losses(plain or same, board.metric), _best(same, board.metric)]
+        else:
+            parts = [f"Under {attack} on {threat} no seed is common to all: none is called the best."]
+        parts += _below(bare or attacked, board.metric)
         parts += _defended(attacked, bare, board.metric)
         doubts = sum(bool(row.doubts) for _, row in attacked)
         if doubts:
@@ -83,28 +95,37 @@ def _below(attacked: Pairs, metric: str) -> list[str]:
     if floor is None:
         return []
     level = f"{floor.model} ({floor.mean[metric]:.4f}), which reads no features"
-    below = [line for line, row in attacked if line.is_below_floor(row, metric)]
-    before = sorted(line.clean.model for line in below if line.is_below_floor(line.clean, metric))
-    fallen = sorted(line.clean.model for line in below if line.clean.model not in before)
-    if len(before) == len(attacked):
-        return [f"Even on clean features all lie below {level}."]
-    text = f"{len(fallen) or 'None'} of {len(attacked)} fall below {level}" + (
-        f": {', '.join(fallen)}" if fallen else ""
-    )
-    return [text + (f"; below it even on clean features: {', '.join(before)}." if before else ".")]
+    found = [(line, below) for line, row in attacked if (below := line.is_below_floor(row, metric)) is not None]
+    apart = [f"{len(attacked) - len(found)} share no seed with {floor.model}."] if len(found) < len(attacked) else []
+    if not found:
+        return apart
+    fell = [line for line, below in found if below]
+    before = sorted(line.clean.model for line in fell if line.is_below_floor(line.clean, metric))
+    fallen = sorted(line.clean.model for line in fell if line.clean.model not in before)
+    if len(before) == len(found):
+        return [f"Even on clean features all lie below {level}.", *apart]
+    text = f"{len(fallen) or 'None'} of {len(found)} fall below {level}" + (f": {', '.join(fallen)}" if fallen else "")
+    return [text + (f"; below it even on clean features: {', '.join(before)}." if before else "."), *apart]
 
 
 def _defended(attacked: Pairs, bare: Pairs, metric: str) -> list[str]:
     before = {line.clean.model: row for line, row in bare}
     verdicts: dict[str, list[bool]] = {}
+    apart: dict[str, int] = {}
     for line, row in attacked:
         base = before.get(line.clean.model)
         if not line.clean.undefended and base is not None and not (row.doubts or base.doubts):
+            both = over_shared_seeds([base, row])
+            if not both:
+                apart[line.clean.defense] = apart.get(line.clean.defense, 0) + 1
+                continue
+            base, row = both
             # What lies within the spreads of the seeds is no gain.
             spread = (row.std[metric] or 0.0) + (base.std[metric] or 0.0)
             verdicts.setdefault(line.clean.defense, []).append(row.mean[metric] - base.mean[metric] > spread)
     told = [f"{name} leaves more than no defense to {sum(found)} of {_count(len(found), 'backbone')}"
             for name, found in sorted(verdicts.items())]  # fmt: skip
+    told += [f"{name} shares no seed with no defense on {_count(number, 'backbone')}" for name, number in apart.items()]
     return [f"{'; '.join(told)}."] if told else []
 
 

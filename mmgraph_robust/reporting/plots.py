@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mmgraph_robust.reporting.canvas import STYLE, colour, draw_floor, legend, marker, pages, plain
+from mmgraph_robust.reporting.canvas import STYLE, colour, draw_floor, legend, line_style, pages, plain
 from mmgraph_robust.reporting.cells import metric_label
 from mmgraph_robust.reporting.entries import Entry
 from mmgraph_robust.reporting.scatter import plot_scatter
@@ -129,7 +129,7 @@ def plot_training(entries: Sequence[Entry]) -> list[tuple[str, Figure]]:
                     points = _monitored(entry)
                     index = defenses.index(entry["defense"])
                     # The marker carries what the colour says, also where lines cross.
-                    style = {"color": colour(index), "marker": marker(index), "markersize": 3, "linewidth": 1}
+                    style = line_style(index) | {"markersize": 3, "linewidth": 1}
                     label = plain(entry["defense"])
                     ax.plot(*zip(*points, strict=True), markevery=max(1, len(points) // 8), label=label, **style)
                 ax.set_title(plain(model))
@@ -197,9 +197,9 @@ def _draw_curves(ax: Any, rows: Sequence[Row], defenses: Sequence[str], metric: 
             unit = 1 if any(row.setting is not None and not row.setting.relative for row in line) else 100
             x, y = [unit * row.budget for row in line], [row.mean[metric] for row in line]
             label = f"{defense}, {CONTROL} (control)" if control else defense
-            ax.plot(x, y, "--" if control else "-", color=colour(index), marker=marker(index), linewidth=1.3,
-                    markersize=3 if control else 4.5, markerfacecolor="white" if control else None,
-                    label=plain(label))  # fmt: skip
+            style = line_style(index) | ({"linestyle": "--"} if control else {})
+            ax.plot(x, y, **style, linewidth=1.3, markersize=3 if control else 4.5,
+                    markerfacecolor="white" if control else None, label=plain(label))  # fmt: skip
             spread = [row.std.get(metric) for row in line]
             if not control and any(s is not None for s in spread):
                 low = [value - (s or 0.0) for value, s in zip(y, spread, strict=True)]

@@ -17,8 +17,8 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry
-from mmgraph_robust.reporting.settings import Setting
-from mmgraph_robust.reporting.summary import Row, as_rows, check_metric
+from mmgraph_robust.reporting.settings import Setting, notes_on_terms
+from mmgraph_robust.reporting.summary import Row, as_rows, check_metric, over_shared_seeds, which_seeds
 
 Line = tuple[str, str]
 Case = tuple[str, "Setting | None"]
@@ -44,8 +44,9 @@ def average_ranks(values: Mapping[Line, float]) -> dict[Line, float]:
 def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") -> Table:
     """The mean rank of each model with each defense over all cases, a data set and a setting each; 1 is the best.
 
-    A case counts if all that are ranked were run in it. Models without a feature path are ranked on clean features
-    only, among all; the other two ranks are among those that can be attacked. Random noise is no attack.
+    A case counts if all that are ranked were run in it, and is ranked over the seeds that all of them have. Models
+    without a feature path are ranked on clean features only, among all; the other two ranks are among those that can be
+    attacked. Random noise is no attack.
 
     Args:
         results: Result entries, or their summary.
@@ -62,13 +63,13 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
     attackable = {line for line, reached in lines.items() if reached}
     counted = [row for row in rows if metric in row.mean and not (row.setting and _is_no_case(row.setting))]
     doubtful = {(row.model, row.defense) for row in counted if row.doubts} & attackable
-    cases: dict[Case, dict[Line, float]] = {}
+    cases: dict[Case, dict[Line, Row]] = {}
     for row in counted:
-        cases.setdefault((row.dataset, row.setting), {})[row.model, row.defense] = row.mean[metric]
+        cases.setdefault((row.dataset, row.setting), {})[row.model, row.defense] = row
     clean = {case: values for case, values in cases.items() if case[1] is None}
     attacked = {case: values for case, values in cases.items() if case[1] is not None}
     kinds = {"overall": (cases, attackable), "attacked": (attacked, attackable), "clean": (clean, set(lines))}
-    shared = {kind: _shared(found, among) for kind, (found, among) in kinds.items()}
+    shared = {kind: _shared(found, among, metric) for kind, (found, among) in kinds.items()}
     ranks = {kind: _mean_ranks(shared[kind]) for kind in kinds}
 
     def order(line: Line) -> tuple[object, ...]:
@@ -89,6 +90,8 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
         "nor is hiding or promoting items); it "
         f"counts if all that are ranked were run in it: {counts}.",
         *_missing_note(cases, attackable),
+        *_seed_notes(kinds.values()),
+        *notes_on_terms(row.setting for row in counted if row.setting is not None),
     ]
     if doubtful:
         notes.append(f"{DOUBTFUL} rests in part on numbers that are not to be trusted as they stand.")
@@ -98,9 +101,19 @@ def rank_table(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@2
     return Table.from_cells(f"Mean ranks by {metric_label(metric)}", columns, cells, notes)
 
 
-def _shared(cases: Mapping[Case, Mapping[Line, float]], among: set[Line]) -> list[dict[Line, float]]:
-    """The values of the cases in which all of `among` were run."""
-    return [{line: found[line] for line in among} for found in cases.values() if among and among <= set(found)]
+def _shared(cases: Mapping[Case, Mapping[Line, Row]], among: set[Line], metric: str) -> list[dict[Line, float]]:
+    """The values of the cases in which all of `among` were run, over the seeds that all have there."""
+    return [
+        {(row.model, row.defense): row.mean[metric] for row in shared}
+        for rows in _whole(cases, among).values()
+        if (shared := over_shared_seeds(rows))
+    ]
+
+
+def _whole(cases: Mapping[Case, Mapping[Line, Row]], among: set[Line]) -> dict[Case, list[Row]]:
+    """The rows of the cases in which all of `among` were run."""
+    found = {case: rows for case, rows in cases.items() if among and among <= set(rows)}
+    return {case: [rows[line] for line in among] for case, rows in found.items()}
 
 
 def _mean_ranks(cases: Sequence[Mapping[Line, float]]) -> dict[Line, float]:
@@ -117,3 +130,17 @@ def _missing_note(cases: Mapping[Case, Iterable[Line]], lines: set[Line]) -> lis
     names = [f"{model} with defense {defense}" for (model, defense), count in sorted(missed.items()) if count == most]
     listed = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
     return [f"Most cases are missed by {listed} ({most} each)."]
+
+
+def _seed_notes(kinds: Iterable[tuple[Mapping[Case, Mapping[Line, Row]], set[Line]]]) -> list[str]:
+    """In how many cases seeds differ, and how many do not count for it."""
+    differing, apart = set(), set()
+    for cases, among in kinds:
+        for case, rows in _whole(cases, among).items():
+            shared = over_shared_seeds(rows)
+            if not shared:
+                apart.add(case)
+            elif which_seeds(shared, rows):
+                differing.add(case)
+    notes = [f"{len(differing)} with other seeds for some are ranked over those that all have."] if differing else []
+    return [*notes, *([f"{len(apart)} in which no seed is common to all do not count."] if apart else [])]

@@ -19,6 +19,8 @@ from mmgraph_robust.reporting.summary import Row, as_rows
 
 # The shapes that tell defenses apart: corners, none for a circle, and turns, in parts of the way to the next corner.
 _SHAPES = ((0, 0.0), (4, 0.5), (4, 0.0), (3, 0.0), (3, 0.5), (5, 0.0), (6, 0.0), (8, 0.0))
+# Then the same again, wide and narrow, and a little of both: how much wider than high.
+_STRETCHES = (1.0, 1.8, 1 / 1.8, 1.35, 1 / 1.35)
 COLOURS = 7
 _WIDTH, _HEIGHT = 480, 400
 _LEFT, _TOP, _RIGHT, _BOTTOM = 62, 12, 18, 44
@@ -50,13 +52,14 @@ def plot_scatter(results: Sequence[Entry] | Sequence[Row], metric: str = "recall
             continue
         starts = {line.clean.model: points[line.clean.line] for line in lines
                   if line.clean.undefended and line.clean.line in points}  # fmt: skip
-        figure = new_figure(7.6, 4.8)
+        # As high as its legend.
+        figure = new_figure(7.6, max(4.8, 0.2 * (3 + len(models) + len(defenses))))
         ax = figure.subplots()
         for (_, model, defense), (x, y) in points.items():
             number, shape = models.index(model), defenses.index(defense)
             start = starts.get(model, (x, y))
             ax.plot(*zip(start, (x, y), strict=True), color=colour(number), linewidth=0.8, alpha=0.6)
-            ax.plot(x, y, marker(shape), color=colour(number), markersize=11)
+            ax.plot(x, y, marker=marker(shape), color=colour(number), markersize=11)
             ax.text(x, y, str(number + 1), color="white", ha="center", va="center_baseline", fontsize=7)
         clean = [x for x, _ in points.values()]
         ends = wide(min(clean), max(clean))
@@ -67,7 +70,8 @@ def plot_scatter(results: Sequence[Entry] | Sequence[Row], metric: str = "recall
         for number, model in enumerate(models):
             ax.plot([], [], "o", color=colour(number), label=plain(f"{number + 1}  {model}"))
         for shape, defense in enumerate(defenses if len(defenses) > 1 else []):
-            ax.plot([], [], marker(shape), color="#555555", label=plain(f"defense: {defense}"))
+            style = {"marker": marker(shape), "linestyle": "none", "color": "#555555"}
+            ax.plot([], [], **style, label=plain(f"defense: {defense}"))
         threat, attack = board.default
         ax.set_title(plain(f"{dataset}: {attack} on {threat}"))
         ax.set_xlabel(plain(f"{metric_label(metric)} on clean features"))
@@ -188,16 +192,17 @@ def shape_path(index: int, radius: float = 8.0) -> str:
     """The outline of a defense's shape around the origin, as the data of an SVG path.
 
     Args:
-        index: The defense's place; after eight shapes they begin anew.
+        index: The defense's place; after forty shapes they begin anew.
         radius: Radius of the circle; the other shapes have about its area.
     """
     corners, turn = _SHAPES[index % len(_SHAPES)]
+    stretch = math.sqrt(_STRETCHES[index // len(_SHAPES) % len(_STRETCHES)])
     if corners == 0:
-        half = f"a{radius:g} {radius:g} 0 1 0"
-        return f"M{-radius:g} 0{half} {2 * radius:g} 0{half} {-2 * radius:g} 0z"
+        half = f"a{radius * stretch:.4g} {radius / stretch:.4g} 0 1 0"
+        return f"M{-radius * stretch:.4g} 0{half} {2 * radius * stretch:.4g} 0{half} {-2 * radius * stretch:.4g} 0z"
     reach = radius * math.sqrt(2 * math.pi / (corners * math.sin(2 * math.pi / corners)))
     angles = [2 * math.pi * (k + turn) / corners for k in range(corners)]
-    points = [f"{reach * math.sin(a):.1f} {-reach * math.cos(a):.1f}" for a in angles]
+    points = [f"{stretch * reach * math.sin(a):.1f} {-reach / stretch * math.cos(a):.1f}" for a in angles]
     return f"M{'L'.join(points)}z"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,12 @@ from mmgraph_robust.utils import hash_json
 #: The attack that is no attack: random noise of the same size, the control of every claim.
 CONTROL = "Noise"
 _TERMS = ("goal", "items", "labels", "graph", "box")
+_LABELS = {"train": "the training interactions", "val": "the validation interactions"}
+_KNOWLEDGE = {
+    "transfer": "the attacker knows other models only",
+    "scores": "the attacker sees the scores of what he uploads",
+    "ranks": "the attacker sees the ranked lists of what he uploads",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Setting:
         relative: Whether that is relative to the clean features (0.05 is 5 %), or in their own unit.
         terms: What else the attacker may do and what he wants, in words; what is found by another key may lack it.
         knowledge: What he knows of the model; likewise.
+        unusual: What of the threat is not as usual, in words; likewise.
     """
 
     attack: str
@@ -37,6 +44,7 @@ class Setting:
     relative: bool = True
     terms: str = field(default="", compare=False)
     knowledge: str = field(default="white", compare=False)
+    unusual: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def label(self) -> str:
@@ -133,8 +141,8 @@ def labelled_attacks(
         modalities = tuple(sorted(attack["modalities"]))
         relative = bool(attack.get("relative", True))
         terms, knowledge = ", ".join(f"{key}={arguments.get(key)}" for key in _TERMS), attack.get("knowledge", "white")
-        budget = float(attack["budget"])
-        setting = Setting(name, modalities, attack["scope"], attack["norm"], budget, relative, terms, knowledge)
+        size = (attack["scope"], attack["norm"], float(attack["budget"]), relative)
+        setting = Setting(name, modalities, *size, terms, knowledge, tuple(_unusual(attack)))
         # Other targets, as many of them: the first, the second, ... of each seed belong together.
         targets = {key: arguments_of(attack).get(key) for key in ("items", "goal", "weights")}
         same = called.setdefault(setting, [])
@@ -142,6 +150,28 @@ def labelled_attacks(
             same.append(targets)
         result.append((setting.numbered(same.index(targets) + 1), attack))
     return result
+
+
+def notes_on_terms(settings: Iterable[Setting]) -> list[str]:
+    """What of the threat is not as usual, for names do not tell what all attacks of a class share.
+
+    Usual is a white box, the test split for labels, item graphs rebuilt, all items, all users, no box, and ruining the
+    ranking.
+
+    Args:
+        settings: The settings that are shown.
+    """
+    names: set[str] = set()
+    found: dict[str, set[str]] = {}
+    for setting in settings:
+        name = setting.numbered(1).attack
+        names.add(name)
+        for words in setting.unusual:
+            found.setdefault(words, set()).add(name)
+    told: dict[str, list[str]] = {}
+    for words, own in found.items():
+        told.setdefault("Every attack" if own == names else ", ".join(sorted(own)), []).append(words)
+    return [f"{own}: {'; '.join(words)}." for own, words in told.items()]
 
 
 def fingerprint(part: Mapping[str, Any]) -> str:
@@ -171,6 +201,35 @@ def _named_arguments(attack: Mapping[str, Any]) -> dict[str, Any]:
     """What of that may be in a name: the kind of budget stands beside its size, each seed has its own surrogates."""
     arguments = {key: value for key, value in arguments_of(attack).items() if key not in ("relative", "weights")}
     return arguments | {key: _in_short(arguments[key]) for key in ("items", "goal")}
+
+
+def _unusual(attack: Mapping[str, Any]) -> Iterator[str]:
+    goal = attack.get("goal") or {}
+    if goal.get("name", "Untargeted") != "Untargeted":
+        aim = {"Promote": "to promote", "Hide": "to hide"}.get(goal["name"], goal["name"])
+        yield f"the goal is {aim}" + (f" {_count(goal['items'], 'item')}" if goal.get("items") else "")
+    if goal.get("users"):
+        yield f"only {_count(goal['users'], 'user')} of interest"
+    if attack.get("items"):
+        yield f"only {_count(attack['items'], 'item')} may be changed"
+    if attack.get("graph") == "frozen":
+        yield "item graphs are frozen, so a change does not reach them"
+    if (labels := attack.get("labels")) in _LABELS:
+        yield f"the attacker knows {_LABELS[labels]}, not those of the test split"
+    if box := attack.get("box"):
+        limits = ["the range of the clean ones"] if box == "clean" else []
+        if isinstance(box, Mapping):
+            limits = [f"{' to '.join(map(str, ends))} on {modality}" for modality, ends in box.items()]
+        yield f"changed features stay within {', '.join(limits) or box}"
+    if (knowledge := attack.get("knowledge")) in _KNOWLEDGE:
+        yield f"no white box, {_KNOWLEDGE[knowledge]}"
+    if queries := attack.get("queries"):
+        yield f"{queries} queries at most"
+
+
+def _count(things: Any, noun: str) -> str:
+    number = len(things) if isinstance(things, (list, tuple)) else things
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _varying(kind: Sequence[Mapping[str, Any]]) -> list[str]:

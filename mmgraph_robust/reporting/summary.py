@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ class Row:
         margins_std: Sample standard deviation of each margin.
         feature_path: How features reach the score: ``"direct"``, ``"graph"`` or ``"none"``.
         flags: What the evaluation said about the attack on any seed, by name.
+        by_seed: What was measured on clean features and in the setting, by seed.
     """
 
     dataset: str
@@ -54,6 +55,18 @@ class Row:
     margins_std: Mapping[str, float | None]
     feature_path: str
     flags: Mapping[str, str] = field(default_factory=dict)
+    by_seed: Mapping[int, tuple[Entry, Entry]] = field(default_factory=dict, compare=False, repr=False)
+
+    def over(self, seeds: Collection[int]) -> Row:
+        """The same over some of its seeds.
+
+        Args:
+            seeds: The seeds, one of its own among them.
+        """
+        kept = {seed: parts for seed, parts in self.by_seed.items() if seed in seeds}
+        if len(kept) == len(self.by_seed):
+            return self
+        return _row(self.line, self.undefended, self.setting, kept, self.feature_path)
 
     @property
     def doubts(self) -> dict[str, str]:
@@ -181,12 +194,12 @@ def summarize(entries: Sequence[Entry]) -> list[Row]:
     groups, among, bare = by_line(entries), attacks_of(entries), undefended_lines(entries)
     for line, group in groups.items():
         path, undefended = group[0]["feature_path"], line in bare
-        rows.append(_row(line, undefended, None, [(e["clean"], e["clean"]) for e in group], path))
-        runs: dict[Setting, list[tuple[Entry, Entry]]] = {}
+        rows.append(_row(line, undefended, None, {e["seed"]: (e["clean"], e["clean"]) for e in group}, path))
+        runs: dict[Setting, dict[int, tuple[Entry, Entry]]] = {}
         for entry in group:
             for setting, attack in labelled_attacks(entry["attacks"], among):
-                runs.setdefault(setting, []).append((entry["clean"], attack))
-        rows += [_row(line, undefended, setting, pairs, path) for setting, pairs in runs.items()]
+                runs.setdefault(setting, {})[entry["seed"]] = entry["clean"], attack
+        rows += [_row(line, undefended, setting, by_seed, path) for setting, by_seed in runs.items()]
     return sorted(rows, key=lambda row: row.order)
 
 
@@ -194,9 +207,10 @@ def _row(
     line: tuple[str, str, str],
     undefended: bool,
     setting: Setting | None,
-    pairs: Sequence[tuple[Entry, Entry]],
+    by_seed: Mapping[int, tuple[Entry, Entry]],
     feature_path: str,
 ) -> Row:
+    pairs = list(by_seed.values())
     metrics = _common([after["metrics"] for _, after in pairs])
     channels = _common([after["margins"] for _, after in pairs])
     mean, std = _moments({m: [after["metrics"][m] for _, after in pairs] for m in metrics})
@@ -226,6 +240,7 @@ def _row(
         margins_std=margins_std,
         feature_path=feature_path,
         flags={} if setting is None else {n: t for _, after in pairs for n, t in (after.get("flags") or {}).items()},
+        by_seed=by_seed,
     )
 
 
@@ -257,6 +272,36 @@ def as_rows(results: Sequence[Entry] | Sequence[Row]) -> list[Row]:
     rows = [result for result in results if isinstance(result, Row)]
     entries = [result for result in results if not isinstance(result, Row)]
     return rows + summarize(entries)
+
+
+# --- comparing rows ---------------------------------------------------------------------------------------------------
+
+
+def over_shared_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The rows over the seeds that all of them have: means over other seeds may differ by the luck of the seeds alone.
+
+    Args:
+        rows: Summarised results, at least one.
+
+    Returns:
+        As many rows; none where no seed is common to all.
+    """
+    shared = set.intersection(*(set(row.by_seed) for row in rows))
+    return [row.over(shared) for row in rows] if shared else []
+
+
+def which_seeds(shared: Sequence[Row], rows: Sequence[Row]) -> str:
+    """What is to be said of the seeds of a comparison: ``"over seed 0, which both have"``; nothing where none differ.
+
+    Args:
+        shared: Of :func:`over_shared_seeds`, not empty.
+        rows: What it was given.
+    """
+    seeds = sorted(shared[0].by_seed)
+    if all(row.seeds == len(seeds) for row in rows):
+        return ""
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"over {noun} {', '.join(map(str, seeds))}, which {'both' if len(rows) == 2 else 'all'} have"
 
 
 # --- choosing what to show --------------------------------------------------------------------------------------------

@@ -24,8 +24,17 @@ from mmgraph_robust.reporting.cells import (
     text_cell,
 )
 from mmgraph_robust.reporting.entries import Entry, best_validation
-from mmgraph_robust.reporting.settings import Setting
-from mmgraph_robust.reporting.summary import NOT_ATTACKABLE, Row, as_rows, check_metric, choose_settings, defense_order
+from mmgraph_robust.reporting.settings import Setting, notes_on_terms
+from mmgraph_robust.reporting.summary import (
+    NOT_ATTACKABLE,
+    Row,
+    as_rows,
+    check_metric,
+    choose_settings,
+    defense_order,
+    over_shared_seeds,
+    which_seeds,
+)
 
 #: How many settings a table shows before it takes the strongest only.
 MAX_SETTINGS = 3
@@ -145,7 +154,7 @@ def pick_settings(
     if _of_one_threat(settings):
         unit = "relative to the size of the features" if settings[0].relative else "in the unit of the features"
         notes.append(f"Budgets are {settings[0].threat}, {unit}.")
-    return list(settings), notes
+    return list(settings), [*notes, *notes_on_terms(settings)]
 
 
 def _of_one_threat(settings: Sequence[Setting]) -> bool:
@@ -242,19 +251,20 @@ def _stronger_elsewhere(rows: Sequence[Row], settings: Sequence[Setting], metric
     several = len({row.dataset for row in rows}) > 1
     for clean, attacked in _lines(rows):
         for shown in settings if clean.feature_path != "none" else ():
-            reference = attacked[shown].decline.get(metric) if shown in attacked else None
-            rivals = [
-                (row.decline[metric], setting)
-                for setting, row in attacked.items()
-                if setting.is_like(shown) and row.decline.get(metric) is not None
-            ]
-            if reference is None or not rivals:
+            if shown not in attacked:
                 continue
-            worst, rival = min(rivals, key=lambda pair: (pair[0], pair[1].order))
-            if worst is not None and worst < reference - 0.1:
+            rivals = []
+            for setting, row in attacked.items():
+                rows_of_both = [attacked[shown], row]
+                both = over_shared_seeds(rows_of_both) if setting.is_like(shown) else []
+                reference, its = (one.decline.get(metric) for one in both) if both else (None, None)
+                if reference is not None and its is not None and its < reference - 0.1:
+                    rivals.append((its, setting.order, reference, setting, which_seeds(both, rows_of_both)))
+            if rivals:
+                worst, _, reference, rival, seeds = min(rivals, key=lambda found: found[:2])
                 notes.append(
-                    f"{_who(clean, several)} loses more under {rival.label} "
-                    f"({format_change(worst)}) than under the attack shown ({format_change(reference)})."
+                    f"{_who(clean, several)} loses more under {rival.label} ({format_change(worst)}) than under the "
+                    f"attack shown ({format_change(reference)}){f', {seeds}' if seeds else ''}."
                 )
     return notes
 
@@ -290,7 +300,8 @@ def full(results: Sequence[Entry] | Sequence[Row], metric: str = "recall@20") ->
             immune = row.feature_path == "none" and setting is not None
             line.append(text_cell(NOT_APPLICABLE) if immune else _change_cell(row, metric))
         cells.append(line)
-    return Table.from_cells("All results", columns, cells, [*_path_notes(rows), *doubt_notes(rows)])
+    terms = notes_on_terms(row.setting for row in rows if row.setting is not None)
+    return Table.from_cells("All results", columns, cells, [*terms, *_path_notes(rows), *doubt_notes(rows)])
 
 
 def sensitive_table(entries: Sequence[Entry]) -> Table:

@@ -14,7 +14,7 @@ from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.errors import ConfigError, MMGraphError
 from mmgraph_robust.experiment import RunConfig, Suite, dry_run, read_config, report, run
 from mmgraph_robust.experiment.report import keep, without_users
-from mmgraph_robust.reporting import check_entry, read_source, read_tests
+from mmgraph_robust.reporting import check_entry, goal_table, read_source, read_tests
 from mmgraph_robust.utils import read_json, unpack, write_json
 
 CONFIG = {
@@ -145,6 +145,22 @@ def test_a_changed_configuration_adds_what_is_missing_and_shows_no_other(tmp_pat
     assert report(tmp_path) == [entry]
     with pytest.raises(ConfigError, match="jobs"):
         run(RunConfig(SMALL), tmp_path, jobs=0)
+
+
+def test_a_run_that_goes_on_with_more_goals_reports_what_a_fresh_one_does(tmp_path):
+    def promote(folder, seeds, *among):
+        goals = [{"name": "Promote", "count": 2, "among": one} for one in among]
+        attack = {"name": "PGD", "steps": 1, "modalities": ["all"], "goals": goals}
+        return run(RunConfig(SMALL | {"seeds": seeds, "attacks": [attack]}), tmp_path / folder, progress=False)
+
+    fresh = goal_table(promote("fresh", [0, 1], "popular", "cold"))
+    assert [row[3].split()[:2] for row in fresh.rows] == [["PGD", "on"], ["PGD", "#2"]]
+    promote("more", [0], "cold")
+    assert goal_table(promote("more", [0, 1], "popular", "cold")) == fresh
+    # Also where no cell of a seed is missing.
+    promote("turned", [0], "cold", "popular")
+    assert goal_table(promote("turned", [0, 1], "popular", "cold")) == fresh
+    assert (tmp_path / "turned" / "table.csv").read_text() == (tmp_path / "fresh" / "table.csv").read_text()
 
 
 def test_results_of_another_label_are_not_shown(tmp_path, caplog):
@@ -425,6 +441,33 @@ def test_what_is_kept_is_the_same_in_fewer_files(tmp_path):
     other = run(RunConfig(SMALL | {"seeds": [2]}), tmp_path / "other", progress=False)
     kept = keep(tmp_path / "other", tmp_path / "kept")
     assert kept == [*map(without_users, entries), *other]
+
+
+def test_attacks_that_a_file_no_longer_asks_for_stay_kept(tmp_path):
+    def kept(*names, **changes):
+        attacks = [{"name": name, "modalities": ["all"]} for name in names]
+        run(RunConfig(SMALL | {"attacks": attacks} | changes), tmp_path / "run", progress=False)
+        (entry,) = keep(tmp_path / "run", tmp_path / "kept")
+        assert [without_users(entry)] == read_source(tmp_path / "kept")
+        return [(attack["attack"], attack["metrics"]) for attack in entry["attacks"]]
+
+    pgd, noise = kept("SingleStep", "Noise")
+    assert kept("SingleStep") == [pgd, noise]
+    # What was added comes first, and nothing twice.
+    assert [name for name, _ in kept("MIM", "SingleStep")] == ["MIM", "SingleStep", "Noise"]
+    assert [name for name, _ in kept("Noise", "MIM", "SingleStep")] == ["Noise", "MIM", "SingleStep"]
+    # Another training, with another model.
+    assert [name for name, _ in kept("Noise", training={"max_epochs": 1})] == ["Noise"]
+
+
+def test_a_run_is_not_kept_in_its_own_folder(tmp_path, monkeypatch):
+    entries = run(RunConfig(SMALL | {"attacks": []}), tmp_path / "run", progress=False)
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path / "run")
+    for same in (tmp_path / "run", tmp_path / "link", ".", "../run/"):
+        with pytest.raises(ConfigError, match="'keep' expects another folder than that of the run"):
+            keep(tmp_path / "run", same)
+    assert report(tmp_path / "run") == entries
 
 
 def test_what_tests_over_users_showed_is_kept_without_the_users(tmp_path):

@@ -75,10 +75,18 @@ def test_flags_and_floor(entry):
     assert described["texts"] == ["zero_gradient: no gradient", "graph_path_only: through the graph"]
     place = described["threats"].index(["all modalities, 5 % per item", [0]])
     runs = {run[0]: run[1:] for run in described["runs"][f"{place} 0"]}
-    assert runs == {0: [0.18, None, -10.0, None, 1, [], []], 1: [0.1, None, -50.0, None, 1, [0], [1]]}
-    assert described["lines"][1] == {"clean": 0.2, "seeds": 1, "doubtful": 1, "reads": True, "floor": ["F", 0.15]}
-    assert described["lines"][2]["floor"] is None
+    assert runs == {0: [0.18, None, -10.0, None, 1, [], [], ""], 1: [0.1, None, -50.0, None, 1, [0], [1], "below F"]}
+    assert described["lines"][1] == {"clean": 0.2, "seeds": 1, "doubtful": 1, "reads": True}
     json.dumps(described, allow_nan=False)
+
+
+def test_the_floor_is_that_of_the_same_seeds(entry):
+    floor = [entry("F", seed=s, clean=0.1 * (s + 1), feature_path="none", sensitive=None) for s in (0, 1)]
+    line = next(x for x in make_board(summarize([entry("A", kept={VISUAL: 0.6}), *floor])).lines if x.reads)
+    # 0.12 is less than F has on average, and more than it has with the same seed.
+    assert line.below(line.runs["visual, 5 % per item", "PGD"], "recall@20") == ""
+    apart = make_board(summarize([entry("A", kept={VISUAL: 0.1}), floor[1]])).lines[0]
+    assert apart.is_below_floor(apart.runs["visual, 5 % per item", "PGD"], "recall@20") is None
 
 
 def test_nothing_attacked(entry):

@@ -9,7 +9,7 @@ import torch
 
 from mmgraph_robust.errors import CheckpointError
 from mmgraph_robust.reporting import ReportWarning, check_entry, read_entries, read_files, summarize
-from mmgraph_robust.reporting.entries import is_undefended
+from mmgraph_robust.reporting.entries import add_attacks, is_undefended
 from mmgraph_robust.utils import pack, write_json
 
 VISUAL = ("PGD", "visual", 0.05)
@@ -199,3 +199,21 @@ def test_old_attacks_without_a_place_come_last_as_they_come(tmp_path, entry):
 )
 def test_the_configuration_knows_of_no_defense_better_than_the_label(entry, label, config, expected):
     assert is_undefended(entry(defense=label, config=config)) is expected
+
+
+def test_only_attacks_on_the_very_same_model_are_added(entry):
+    def made(*kept, trained="t", weights="w", version="1"):
+        one = entry(kept={(name, "visual", 0.05): 0.5 for name in kept}, schema=2, key=trained, trained=trained)
+        one["training"] |= {"weights": weights}
+        return one | {"provenance": one["provenance"] | {"version": version}}
+
+    own = made("PGD")
+    both = add_attacks(own, made("PGD", "Noise", version="2"))
+    check_entry(both)
+    assert [attack["attack"] for attack in both["attacks"]] == ["PGD", "Noise"]
+    # Where it comes from is not lost.
+    assert [attack.get("provenance", both["provenance"])["version"] for attack in both["attacks"]] == ["1", "2"]
+    third = add_attacks(made("MIM", version="3"), both)
+    assert [attack["provenance"]["version"] for attack in third["attacks"][1:]] == ["1", "2"]
+    for other in (made("Noise", trained="u"), made("Noise", weights="v"), entry(kept={("Noise", "visual", 0.05): 0.5})):
+        assert add_attacks(own, other) == own

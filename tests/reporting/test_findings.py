@@ -43,6 +43,36 @@ def test_differences_within_the_spread_are_no_difference(entry):
     assert "within the spread of the seeds" in sentences(results)[0]
 
 
+# A defense that changes nothing, where seeds differ much.
+CLEAN = (0.1, 0.2, 0.21)
+
+
+def runs(entry, defense, *seeds, model="A"):
+    return [entry(model, defense, seed, CLEAN[seed], {VISUAL: 0.5}) for seed in seeds]
+
+
+@pytest.mark.parametrize(("bare", "defended"), [((0, 1, 2), (0,)), ((0,), (0, 1, 2))])
+def test_verdicts_are_over_the_seeds_of_both(entry, bare, defended):
+    text = sentences([*runs(entry, "none", *bare), *runs(entry, "D", *defended)])[0]
+    assert "no difference (over seed 0, which both have); on clean data it costs nothing (over seed 0" in text
+
+
+def test_without_a_seed_in_common_there_is_no_verdict(entry):
+    text = sentences([*runs(entry, "none", 0), *runs(entry, "D", 1, 2)])[0]
+    assert "no verdict, for none of its seeds was run without a defense." in text
+    assert "on clean data" not in text
+
+
+def test_the_floor_is_that_of_the_same_seeds(entry):
+    floor = [entry("Ids", seed=s, clean=0.4 * CLEAN[s], feature_path="none", sensitive=None) for s in (0, 1, 2)]
+    text = sentences([*runs(entry, "none", 0), *floor])[0]
+    assert "All of this stays above Ids" in text
+    assert text.endswith("Where their seeds differ, it is compared with Ids over those that both have.")
+    text = sentences([*runs(entry, "none", 0), *floor[1:]])[0]
+    assert "With no defense it shares no seed with Ids, which reads no features: no verdict." in text
+    assert "stays above" not in text
+
+
 def test_nothing_is_said_of_what_was_not_attacked(entry):
     assert "nothing can be said" in sentences([entry()])[0]
     assert "nothing can be said" in sentences([entry(clean=0.0, kept={VISUAL: 0.7})])[0]

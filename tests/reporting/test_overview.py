@@ -50,6 +50,33 @@ def test_defenses_are_counted_beyond_the_spread_of_seeds(entry):
     assert "D leaves more than no defense to 0 of 1 backbone." in _told(*plain, *runs("D", 0.45, 0.6))
 
 
+def _runs(entry, defense, *seeds, model="A", kept=0.5):
+    return [entry(model, defense, seed, (0.1, 0.2, 0.21)[seed], {VISUAL: kept}) for seed in seeds]
+
+
+def test_only_seeds_of_both_are_compared(entry):
+    text = _told(*_runs(entry, "none", 0), *_runs(entry, "D", 0, 1, 2))
+    assert (
+        "Under PGD on visual, 5 % per item, over seed 0, which both have: without a defense, Recall@20 changes" in text
+    )
+    assert "0.0500 of 0.1000." in text
+    assert "D leaves more than no defense to 0 of 1 backbone." in text
+    apart = _told(*_runs(entry, "none", 0), *_runs(entry, "D", 1, 2))
+    assert "no seed is common to all: none is called the best." in apart
+    assert "D shares no seed with no defense on 1 backbone." in apart
+    assert "leaves more" not in apart
+    assert "Most is left" not in apart
+
+
+def test_the_floor_is_that_of_the_same_seeds(entry):
+    floor = [entry("Ids", seed=s, clean=0.04 + 0.2 * s, feature_path="none", sensitive=None) for s in (0, 1)]
+    text = _told(*_runs(entry, "none", 0), *_runs(entry, "none", 0, model="B", kept=0.3), *floor)
+    assert "1 of 2 fall below Ids (0.1400), which reads no features: B." in text
+    text = _told(*_runs(entry, "none", 0), floor[1])
+    assert "1 share no seed with Ids." in text
+    assert "fall below" not in text
+
+
 def test_nothing_attacked_or_nothing_to_lose(entry):
     assert "No attack" in _told(entry())
     assert "there was nothing to lose" in _told(entry(clean=0.0, kept={VISUAL: 0.4}))

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from mmgraph_robust.reporting import plot_budget_curve, plot_margins, plot_training, save_figures
+from mmgraph_robust.reporting.canvas import line_style
 
 
 def _axes(figure):
@@ -28,6 +29,20 @@ def test_budget_curve_lines_and_data(entries):
     assert len(ax.collections) == 3
     assert "%" in ax.get_xlabel()
     assert "visual, per item" in figures["budget-visual-hm"].get_suptitle()
+
+
+def test_many_defenses_have_many_lines(entry):
+    kept = {(attack, "visual", 0.05): 0.5 for attack in ("PGD", "Noise")}
+    runs = [entry("A", kept=kept), *(entry("A", f"D{k:02}", kept=kept) for k in range(27))]
+    for curves, plot in ((56, plot_budget_curve), (28, plot_training)):
+        ((_, figure),) = plot(runs)
+        (ax,) = _axes(figure)
+        looks = {(x.get_color(), x.get_marker(), x.get_markerfacecolor()) for x in ax.get_lines()}
+        assert len(looks) == len(ax.get_lines()) == curves
+        # Where markers are small or colours grey, dashes help.
+        for one, other in ((0, 7), (7, 14), (14, 21)):
+            assert line_style(one)["color"] == line_style(other)["color"]
+            assert line_style(one)["linestyle"] != line_style(other)["linestyle"] != "--"
 
 
 def test_panels_of_a_data_set_have_one_scale_and_other_threats_other_figures(entry):

@@ -55,6 +55,22 @@ def test_no_shared_case_gives_no_rank(entry):
     assert set(table.values) == {(None,) * 5}
 
 
+def test_a_case_is_ranked_over_the_seeds_that_all_have(entry):
+    def runs(defense, *seeds, kept=0.5):
+        return [entry("A", defense, seed, (0.1, 0.2, 0.21)[seed], {VISUAL: kept}) for seed in seeds]
+
+    # The defense changes nothing in any seed.
+    table = rank_table([*runs("none", 0), *runs("D", 0, 1, 2)])
+    assert set(ranks(table).values()) == {(1.5, 1.5, 1.5)}
+    assert "2 with other seeds for some are ranked over those that all have." in table.notes
+    apart = rank_table([*runs("none", 0), *runs("D", 1, 2)])
+    assert set(ranks(apart).values()) == {(None, None, None)}
+    assert "overall over 0 of 2" in apart.notes[0]
+    assert "2 in which no seed is common to all do not count." in apart.notes
+    same = rank_table([*runs("none", 0, 1), *runs("D", 0, 1)])
+    assert len(same.notes) == 1
+
+
 def test_models_without_a_feature_path_are_ranked_on_clean_features_only(entry):
     made = [
         entry("A", clean=0.4, kept={VISUAL: 0.1}),

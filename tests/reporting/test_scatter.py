@@ -61,10 +61,28 @@ def test_a_line_without_the_default_case_has_no_height(entry):
     assert [mark["y"] is None for mark in chart.marks] == [False, True]
 
 
-@pytest.mark.parametrize("index", range(9))
+def test_every_defense_has_a_shape_of_its_own(entry):
+    assert len({shape_path(index) for index in range(28)}) == 28
+    kept = {("PGD", "visual", 0.05): 0.5}
+    runs = [entry("A", kept=kept), *(entry("A", f"D{k:02}", kept=kept) for k in range(27))]
+    (chart,) = charts(make_board(summarize(runs)))
+    assert len({mark["path"] for mark in chart.marks}) == 28
+    ((_, figure),) = plot_scatter(runs)
+    legend = figure.legends[0]
+    figure.draw_without_rendering()
+    assert legend.get_window_extent().y0 >= 0
+    shapes = {handle.get_marker() for text, handle in zip(legend.texts, legend.legend_handles, strict=True)
+              if text.get_text().startswith("defense: ")}  # fmt: skip
+    assert len(shapes) == 28
+
+
+@pytest.mark.parametrize("index", range(28))
 def test_shapes_have_one_size(index):
-    if index in (0, 8):
-        assert shape_path(index) == shape_path(0) == "M-8 0a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z"
+    if index == 0:
+        assert shape_path(index) == "M-8 0a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z"
+    if index % 8 == 0:
+        reach, half = map(float, re.findall(r"a([.\d]+) ([.\d]+)", shape_path(index))[0])
+        assert reach * half == pytest.approx(64, rel=0.01)
         return
     points = [tuple(map(float, pair.split())) for pair in re.findall(r"[-.\d]+ [-.\d]+", shape_path(index))]
     pairs = zip(points, [*points[1:], points[0]], strict=True)

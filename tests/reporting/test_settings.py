@@ -9,14 +9,21 @@ import pytest
 from mmgraph_robust.reporting import (
     Setting,
     choose_settings,
+    comparison_table,
+    comparisons,
     full,
     headline,
+    leaderboard,
     plot_budget_curve,
     rank_table,
     summarize,
     to_markdown,
+    write_page,
 )
-from mmgraph_robust.reporting.settings import labelled_attacks
+from mmgraph_robust.reporting.board import make_board
+from mmgraph_robust.reporting.cards import make_cards
+from mmgraph_robust.reporting.overview import scope
+from mmgraph_robust.reporting.settings import labelled_attacks, notes_on_terms
 
 
 def promote(*items, attack="PGD", budget=0.05):
@@ -121,3 +128,58 @@ def test_surrogates_differ_between_seeds_and_are_no_part_of_the_name():
     among = [attack for attacks in seeds for attack in attacks]
     for attacks in seeds:
         assert [s.attack for s, _ in labelled_attacks(attacks, among)] == ["Transfer", "Transfer #2"]
+
+
+WEAK = {"graph": "frozen", "items": [1, 2, 3], "labels": "train", "box": "clean", "knowledge": "white", "queries": None}
+SAID = (
+    "Every attack: only 3 items may be changed; item graphs are frozen, so a change does not reach them; the attacker "
+    "knows the training interactions, not those of the test split; changed features stay within the range of the clean "
+    "ones."
+)
+
+
+def weakened(entry, defense="none"):
+    """Every attack of it has the same weak threat, so that no name tells of it."""
+    one = entry(defense=defense, kept={("PGD", "visual", 0.05): 1.0, ("Noise", "visual", 0.05): 1.0})
+    return one | {"attacks": [attack | WEAK for attack in one["attacks"]]}
+
+
+def test_what_all_attacks_share_is_told_wherever_they_are_shown(entry, tmp_path):
+    runs = [weakened(entry), weakened(entry, "D")]
+    tables = [headline(runs), leaderboard(runs), full(runs), rank_table(runs), comparison_table(comparisons(runs))]
+    for table in [*tables, make_cards(runs)[0].tables[0]]:
+        assert table.notes.count(SAID) == 1, table.title
+    assert SAID in scope(make_board(summarize(runs)))
+    write_page(runs, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"<li>{SAID}</li>" in page[page.index('id="board"') : page.index('id="board-data"')]
+
+
+def test_a_usual_threat_needs_no_words(entry):
+    one = weakened(entry)
+    usual = {"graph": "rebuilt", "items": None, "labels": "test", "box": None, "goal": {"name": "Untargeted"}}
+    for terms in (usual, dict.fromkeys(WEAK)):
+        told = [a | WEAK | terms for a in one["attacks"]]
+        assert notes_on_terms(setting for setting, _ in labelled_attacks(told)) == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        (
+            {"goal": {"name": "Hide", "items": [1], "users": [2, 3]}},
+            "the goal is to hide 1 item; only 2 users of interest",
+        ),
+        ({"goal": {"name": "Own"}}, "the goal is Own"),
+        ({"labels": "val"}, "the attacker knows the validation interactions, not those of the test split"),
+        ({"box": {"visual": [-1.0, 2.0]}}, "changed features stay within -1.0 to 2.0 on visual"),
+        ({"knowledge": "transfer"}, "no white box, the attacker knows other models only"),
+        (
+            {"knowledge": "ranks", "queries": 50},
+            "no white box, the attacker sees the ranked lists of what he uploads; 50 queries at most",
+        ),
+    ],
+)
+def test_each_term_in_words(terms, words):
+    attacks = [promote(1) | {"goal": None} | terms, promote(1, attack="MIM") | {"goal": None}]
+    assert notes_on_terms(setting for setting, _ in labelled_attacks(attacks)) == [f"PGD: {words}."]

@@ -123,3 +123,12 @@ def test_a_doubt_names_the_data_set_where_there_are_several(entry):
     assert "A with defense none under PGD" in alone
     (note,) = doubt_notes(summarize([one, other]))
     assert "A with defense none on hm under PGD on visual at 5 % per item: no_gradient, nothing was met." in note
+
+
+def test_a_rival_is_told_of_over_the_seeds_of_both(entry):
+    pgd, mim = ("PGD", "visual", 0.05), ("MIM", "visual", 0.05)
+    # MIM does less in each seed that both ran on, and ran on a weak one besides.
+    runs = [entry("A", seed=0, kept={pgd: 0.5, mim: 0.6}), entry("A", seed=1, kept={mim: 0.0})]
+    table = headline([entry("B", kept={pgd: 0.1, mim: 0.9}), *runs], max_settings=1)
+    assert table.columns[3].group == "PGD on visual at 5 %"
+    assert not any("loses more" in note for note in table.notes)

@@ -45,6 +45,47 @@ def test_what_seeds_cannot_tell_apart_is_no_harm(entry):
     assert found["The number on which seeds agree least"].startswith("A on hm, PGD on visual at 5 % per item: 0.1100 ±")
 
 
+def test_seeds_that_only_one_side_has_are_no_cause(entry):
+    def runs(defense, *seeds, model="A"):
+        return [entry(model, defense, seed, (0.1, 0.2, 0.21)[seed], {PGD: 0.5, SUITE: 0.5}) for seed in seeds]
+
+    # The defense changes nothing in any seed.
+    found = told(*runs("none", 0, 1, 2), *runs("D", 0))
+    assert "A defense that does harm" not in found
+    assert "A defense that costs clean quality" not in found
+    # Nor is anything known where no seed is common.
+    assert "A defense that does harm" not in told(*runs("none", 1, 2), *runs("D", 0))
+    worse = entry("A", "D", 0, 0.08, {PGD: 0.4})
+    found = told(*runs("none", 0, 1, 2), worse)
+    assert found["A defense that does harm"] == (
+        "A on hm, PGD on visual at 5 % per item, over seed 0, which both have: 0.0320 Recall@20 is left with D, 0.0500 "
+        "without a defense."
+    )
+    assert found["A defense that costs clean quality"].endswith("(-20.0 %), over seed 0, which both have.")
+
+
+def test_suite_floor_and_sound_numbers_are_of_the_same_seeds(entry):
+    def runs(model, defense, kept, *seeds, **changes):
+        return [entry(model, defense, seed, (0.1, 0.4)[seed], kept, **changes) for seed in seeds]
+
+    # The suite is the strongest in each seed, and ran on the better one, too.
+    every = [*runs("A", "none", {PGD: 0.5, SUITE: 0.4}, 0), *runs("A", "none", {SUITE: 0.4}, 1)]
+    assert "A single attack that did more than the suite" not in told(*every)
+    kind = "No defense keeps it above a model without features"
+    floor = [entry("Ids", seed=s, clean=0.04 + 0.2 * s, feature_path="none", sensitive=None) for s in (0, 1)]
+    weak = [*runs("A", "none", {PGD: 0.5}, 0), *runs("A", "D", {PGD: 0.5}, 0)]
+    assert kind not in told(*weak, *floor)
+    assert "over seed 0, which all have: 0.0300" in told(*[
+        *runs("A", "none", {PGD: 0.3}, 0, 1), *runs("A", "D", {PGD: 0.3}, 0),
+    ], *floor)[kind]  # fmt: skip
+    kind = "A number that looks best and cannot be trusted"
+    doubted = runs("B", "none", {PGD: 0.5}, 0, 1)
+    for one in doubted:
+        one["attacks"][0]["flags"] = {"blind": "no gradient was met"}
+    assert kind not in told(*runs("A", "none", {PGD: 0.5}, 0), *doubted)
+    assert kind not in told(*runs("A", "none", {PGD: 0.1}, 1), *doubted[:1])
+
+
 def test_a_blind_attack_on_the_undefended_model_makes_no_harm(entry):
     bare, defended = entry("A", kept={PGD: 1.0}), entry("A", "D", kept={PGD: 0.6})
     assert "A defense that does harm" in told(bare, defended)

@@ -28,8 +28,8 @@
 
   // --- what was run under the chosen threat ---
 
-  const readRun = ([line, value, spread, loss, lossSpread, seeds, doubts, remarks], name) =>
-    [line, { value, spread, loss, lossSpread, seeds, doubts, remarks, name }];
+  const readRun = ([line, value, spread, loss, lossSpread, seeds, doubts, remarks, below], name) =>
+    [line, { value, spread, loss, lossSpread, seeds, doubts, remarks, below, name }];
 
   function offerAttacks() {
     const wanted = attack.value;
@@ -78,9 +78,7 @@
       if (run.doubts.length) notes.push(reasons("\u2020 unreliable", run.doubts));
       if (run.remarks.length) notes.push(reasons("why", run.remarks));
       if (run.seeds < line.seeds) notes.push(element("span", `${run.seeds} of ${line.seeds} seeds`));
-      if (line.floor && run.value < line.floor[1]) {
-        notes.push(element("span", `below ${line.floor[0]}${line.clean < line.floor[1] ? ", even clean" : ""}`));
-      }
+      if (run.below) notes.push(element("span", run.below));
     }
     if (line.doubtful && !(run && run.doubts.length)) {
       const link = element("a", `\u2020 under ${line.doubtful} other${line.doubtful > 1 ? "s" : ""}`);
