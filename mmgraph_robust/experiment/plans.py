@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import Goal, Hide, Promote, ThreatModel, Untargeted, modality_sets, pick_items
 from mmgraph_robust.data import modalities
+from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.schema import Strict, parse
 
@@ -60,13 +61,16 @@ class AttackPlan(Strict):
         Args:
             data: The data set.
             seed: Seed of drawn target items.
+
+        Raises:
+            ConfigError: If a modality, or an id of an item or a user, is none of the data set's.
         """
         names = list(modalities(data))
         for name in self.box if isinstance(self.box, dict) else ():
             if name not in names:
-                raise ConfigError(f"attacks.box: {unknown_name('modality', name, names)}")
+                raise ConfigError(f"box: {unknown_name('modality', name, names)}")
         goals = [goal.build(data, seed) for goal in self.goals]
-        return [
+        threats = [
             # Given items win over a goal's targets, as on the command line.
             self._threat(chosen, budget, scope, graph, goal, own if self.items is None else self.items)
             for goal, own in goals
@@ -75,6 +79,9 @@ class AttackPlan(Strict):
             for chosen in modality_sets(names, self.modalities)
             for budget in self.budgets
         ]
+        for threat in threats:
+            threat.check_ids(int(data[USER].num_nodes), int(data[ITEM].num_nodes))
+        return threats
 
     def _threat(
         self,
