@@ -44,7 +44,7 @@ def _clear_errors(function: Callable[..., None]) -> Callable[..., None]:
         _set_up()
         try:
             function(*args, **kwargs)
-        except MMGraphError as error:
+        except (MMGraphError, OSError) as error:
             Console(stderr=True).print(Text(f"{type(error).__name__}: {error}"), soft_wrap=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
@@ -179,6 +179,7 @@ def attack(
     device: Device = "cpu",
 ) -> None:
     """Attacks a trained model; --set takes attack.*, threat.* and data.*"""
+    from mmgraph_robust.data import write_mmrec
     from mmgraph_robust.experiment.commands import attack_one
 
     result = attack_one(model, data, name, modality, budget, scope, seed, overrides or [], out, device)
@@ -186,6 +187,7 @@ def attack(
     for flag, text in result.flags.items():
         print(f"{flag}: {text}")
     if out is not None:
+        write_mmrec(result.data, out)
         print(f"attacked data: {out}")
 
 

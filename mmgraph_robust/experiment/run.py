@@ -24,6 +24,7 @@ from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.cell import RunFolder, Unit, units
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import Countdown, Estimate, duration
+from mmgraph_robust.experiment.files import check_out
 from mmgraph_robust.experiment.plan import Plan, make_plan, own_entries
 from mmgraph_robust.experiment.report import ReportPlan, report
 from mmgraph_robust.experiment.suite import Suite
@@ -71,6 +72,7 @@ def run(
     """
     if jobs < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'run' expects jobs and threads >= 1 (got {jobs} and {threads})")
+    check_out(Path(folder), "folder")
     if cluster is None:
         check_device(device)
     # Workers stand elsewhere.

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import mmgraph_robust as mr
 from mmgraph_robust.cli.main import app
+from mmgraph_robust.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["-s", "training.max_epochs=2", "-s", "model.embedding_dim=4"]
@@ -184,6 +185,54 @@ def test_a_model_of_a_package_joins_a_suite_by_a_line(tmp_path):
     )
     assert "MyModel" in (out / "report.html").read_text()
     assert "MyModel" in (out / "table.md").read_text()
+
+
+def line_of(done):
+    assert done.exit_code == 2, done.output
+    (line,) = (line for line in done.output.splitlines() if "Error: " in line)
+    return line
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(folder, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("too late")
+
+    file, model, config = tmp_path / "file", tmp_path / "m.r.seed0", tmp_path / "c.toml"
+    file.write_text("")
+    config.write_text('name = "toy"\n[data]\nformat = "synthetic"\n[[models]]\nname = "VBPR"\n')
+    done = call("train", folder, "--model", "VBPR", "--out", model, *FAST)
+    assert done.exit_code == 0, done.output
+    monkeypatch.setattr("mmgraph_robust.experiment.commands.fit", never)
+    monkeypatch.setattr(mr.attacks.PGD, "run", never)
+    assert "go into a file" in line_of(call("train", folder, "--model", "VBPR", "--out", tmp_path))
+    assert "is a file and no folder" in line_of(call("train", folder, "--model", "VBPR", "--out", file / "x"))
+    assert "go into a folder" in line_of(call("attack", model, folder, "--out", file))
+    assert "go into a folder" in line_of(call("run", config, "--out", file))
+    assert "is a file and no folder" in line_of(call("run", config, "--out", file / "x" / "y"))
+
+
+def test_metrics_are_printed_before_attacked_data_are_written(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    assert call("train", folder, "--model", "VBPR", "--out", tmp_path / "m", *FAST).exit_code == 0
+    monkeypatch.setattr(mr.data, "write_mmrec", full)
+    done = call("attack", tmp_path / "m", folder, "-s", "attack.steps=1", "--out", tmp_path / "attacked")
+    assert "recall@20" in done.output
+    assert "OSError: [Errno 28] No space left on device" in line_of(done)
+
+
+def test_unfinished_models_whose_names_differ_after_a_dot_do_not_share_a_checkpoint(folder, tmp_path, monkeypatch):
+    kept = []
+
+    def stopped(*_, checkpoint, **__):
+        kept.append(checkpoint.name)
+        raise ConfigError("stopped")
+
+    monkeypatch.setattr("mmgraph_robust.experiment.commands.fit", stopped)
+    for name in ("r.seed0", "r.seed1"):
+        assert "stopped" in line_of(call("train", folder, "--model", "VBPR", "--out", tmp_path / name, *FAST))
+    assert kept == ["r.seed0.checkpoint.pt", "r.seed1.checkpoint.pt"]
 
 
 def test_a_suite_that_is_not_there_is_told(tmp_path, monkeypatch):
