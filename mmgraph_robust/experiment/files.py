@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -69,7 +70,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         for depth, part in enumerate(path):
             if isinstance(place, list):
                 place = _named(place, part, override)
-                _clear(place.get("on"), [*path[depth + 1 :], last])
+                _set_each(place.get("on"), [*path[depth + 1 :], last], value)
             elif isinstance(place, dict):
                 place = place.setdefault(part, {})
         if not isinstance(place, dict):
@@ -78,13 +79,14 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
     return values
 
 
-def _clear(each: Any, path: Sequence[str]) -> None:
-    """Takes a key that the command line sets out of what an entry has for single data sets (``on``)."""
+def _set_each(each: Any, path: Sequence[str], value: Any) -> None:
+    """Sets a key also in what an entry has for single data sets (``on``), whose tables take the place of its own."""
     for place in each.values() if isinstance(each, dict) else ():
         for part in path[:-1]:
             place = place.get(part) if isinstance(place, dict) else None
         if isinstance(place, dict):
-            place.pop(path[-1], None)
+            # One table each: the next override may change it on one data set only.
+            place[path[-1]] = copy.deepcopy(value)
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:

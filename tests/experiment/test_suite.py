@@ -47,6 +47,21 @@ def test_the_command_line_has_the_last_word(tmp_path):
     assert a.defenses[1].arguments["sigma"] == 0.1 != b.defenses[1].arguments["sigma"]
 
 
+def test_the_command_line_has_the_last_word_in_tables_within_entries(tmp_path):
+    path = tmp_path / "two.json"
+    models = [{"name": "VBPR", "on": {"b": {"feature_scale": {"textual": 2.0}}}}]
+    path.write_text(json.dumps(TWO | {"models": models}))
+
+    def scales(*changes):
+        return [run.models[0].arguments["feature_scale"] for run in read_suite(path, changes).runs.values()]
+
+    one = "models.VBPR.feature_scale.visual=0.1"
+    assert scales(one) == [{"visual": 0.1}, {"textual": 2.0, "visual": 0.1}]
+    whole, on_one = "models.VBPR.feature_scale={visual = 0.1}", "models.VBPR.on.b.feature_scale.visual=0.2"
+    assert scales(whole) == [{"visual": 0.1}] * 2
+    assert scales(whole, on_one) == [{"visual": 0.1}, {"visual": 0.2}]
+
+
 def test_cells_are_named_by_what_makes_them():
     plan = make_plan(Suite(TWO))
     assert len(plan.units) == 8
