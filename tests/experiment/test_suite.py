@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.experiment import Suite, read_suite
+from mmgraph_robust.experiment import Suite, cell, read_suite
 from mmgraph_robust.experiment.run import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +75,26 @@ def test_cells_are_named_by_what_makes_them():
     assert more.files > plan.files
     longer = make_plan(Suite(TWO | {"training": {"max_epochs": 3}}))
     assert not longer.files & plan.files
+
+
+def test_what_an_attack_found_is_named_by_the_version_of_attacks(monkeypatch):
+    asks = {"name": "ModalityBalancing", "sensitive": "auto"}
+    suite = Suite(
+        TWO | {"models": [{"name": "VBPR"}, {"name": "BPRMF"}], "defenses": [*TWO["defenses"], asks], "seeds": [0]}
+    )
+
+    def names():
+        units = [unit for unit in make_plan(suite).units if unit.dataset == "a"]
+        return {(u.model.label, u.defense.label): (u.weights, u.training.key) for u in units}
+
+    before = names()
+    monkeypatch.setattr(cell, "ATTACK_VERSION", cell.ATTACK_VERSION + 1)
+    after = names()
+    weights = {label for label in before if before[label][0] != after[label][0]}
+    trainings = {label for label in before if before[label][1] != after[label][1]}
+    assert weights == {("VBPR", "ModalityBalancing")}
+    assert trainings == {("VBPR", "none"), ("VBPR", "ModalityBalancing")}
+    assert set(before) - trainings == {("VBPR", "FeatureNoise"), ("BPRMF", "none")}
 
 
 def test_those_that_others_look_at_come_first():
