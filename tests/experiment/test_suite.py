@@ -109,6 +109,8 @@ def test_those_that_others_look_at_come_first():
     ("change", "message"),
     [
         ({"data": {}}, "data"),
+        ({"name": ""}, "name expects letters"),
+        ({"name": "../x"}, "name expects letters"),
         ({"moddels": []}, "did you mean 'models'"),
         ({"models": [{"name": "VBPR", "on": {"c": {}}}]}, "models.VBPR.on: unknown data set 'c'"),
         ({"models": [{"name": "VBPR", "on": {"a": 3}}]}, "expects a table for each data set"),
