@@ -54,7 +54,7 @@ def load_data(source: str, arguments: dict[str, Any] | None = None) -> HeteroDat
     """Reads a folder in MMRec's layout, or makes the ``synthetic`` data set."""
     data = {"format": "synthetic"} if source == "synthetic" else {"format": "mmrec", "folder": source}
     settings = {"name": "data", "data": data | (arguments or {}), "models": [{"name": "LightGCN"}]}
-    return RunConfig(settings).build_data()
+    return RunConfig(settings).read_data()
 
 
 def train_one(
@@ -79,6 +79,11 @@ def train_one(
     """
     check_out(out, "file")
     sections = _sections(overrides, ("model", "defense", "training", "data"))
+    for section in ("model", "defense"):
+        if "name" in sections[section]:
+            raise ConfigError(
+                f"--set {section}.name: the name is given by --{section} (got {sections[section]['name']!r})"
+            )
     data = load_data(source, sections["data"])
     # An empty test split is said before training, not after.
     evaluator = Evaluator(data, "test")
@@ -207,9 +212,11 @@ def _open(path: Path, source: str, arguments: dict[str, Any], device: str) -> tu
 
 def _sections(overrides: Sequence[str], known: Sequence[str]) -> dict[str, dict[str, Any]]:
     values: dict[str, Any] = apply_overrides({name: {} for name in known}, overrides)
-    for name in values:
+    for name, section in values.items():
         if name not in known:
             raise ConfigError(f"--set: {unknown_name('section', name, known)}")
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {name}: expects keys, as in {name}.KEY=VALUE (got {section!r})")
     return values
 
 

@@ -91,6 +91,14 @@ class RunConfig:
                 f"defenses.{auto[0]}: sensitive = 'auto' looks at the undefended model: add a defense named 'none'"
             )
 
+    def read_data(self) -> HeteroData:
+        """Reads or makes the data set, and looks no further.
+
+        Raises:
+            DataError: If the data cannot be read.
+        """
+        return _reader(self.data["format"])(**{k: v for k, v in self.data.items() if k != "format"})
+
     def build_data(self) -> HeteroData:
         """Reads or makes the data set, and sees that what is named fits it: before hours of training, not after.
 
@@ -98,7 +106,7 @@ class RunConfig:
             ConfigError: If a model cannot be built for the data, or a modality or an id is named that they lack.
             DataError: If the data cannot be read, or the test split is empty.
         """
-        data = _reader(self.data["format"])(**{k: v for k, v in self.data.items() if k != "format"})
+        data = self.read_data()
         known = list(modalities(data))
         for defense in self.defenses:
             sensitive = defense.arguments.get("sensitive", "auto")

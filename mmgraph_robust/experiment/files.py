@@ -22,16 +22,18 @@ def read_values(path: str | Path) -> dict[str, Any]:
     """The content of a ``.toml`` or ``.json`` file, unchecked.
 
     Raises:
-        ConfigError: If the file cannot be read.
+        ConfigError: If the file cannot be read, or holds no table.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not valid {path.suffix[1:] or 'TOML'}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expects a table of keys (got a value of type {type(values).__name__})")
     return values
 
 

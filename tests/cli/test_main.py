@@ -283,3 +283,20 @@ def test_errors_of_train_name_its_own_keys(tmp_path):
     assert "defense.sensitive" in said("--defense", "ModalityBalancing")
     assert "name a modality (visual, textual)" in said("--defense", "ModalityBalancing", "-s", "defense.sensitive=auto")
     assert "model: unknown key 'embeding_dim'" in said("-s", "model.embeding_dim=3")
+    assert "--set model: expects keys, as in model.KEY=VALUE (got 3)" in said("-s", "model=3")
+    assert "--set model.name: the name is given by --model (got 'LightGCN')" in said("-s", "model.name=LightGCN")
+    assert "--set defense.name: the name is given by --defense (got 'APR')" in said("-s", "defense.name=APR")
+
+
+def test_only_the_split_that_is_asked_for_is_needed(folder, tmp_path):
+    model, table = tmp_path / "m", folder / "shop.inter"
+    assert call("train", folder, "--model", "VBPR", "--out", model, *FAST).exit_code == 0
+    table.write_text("\n".join(r for r in table.read_text().splitlines() if not r.endswith("\t2")) + "\n")
+    done = call("evaluate", model, folder, "--split", "val")
+    assert done.exit_code == 0, done.output
+    assert "recall@20" in done.output
+    assert "test split is empty" in line_of(call("evaluate", model, folder))
+    assert "test split is empty" in line_of(call("attack", model, folder, "-s", "threat.labels=val"))
+    assert "threat.goal: expects a table of keys (got 5)" in line_of(
+        call("attack", model, folder, "-s", "threat.goal=5")
+    )

@@ -4,7 +4,7 @@ import pytest
 
 import mmgraph_robust as mr
 from mmgraph_robust.errors import BudgetError, ConfigError
-from mmgraph_robust.experiment import RunConfig, read_config
+from mmgraph_robust.experiment import RunConfig, read_config, read_suite
 from mmgraph_robust.experiment.cell import units
 from mmgraph_robust.experiment.plan import make_plan
 from mmgraph_robust.experiment.schema import check_arguments
@@ -81,6 +81,11 @@ def test_bad_keys_and_values_are_named(change, message):
         RunConfig(BASE | change)
 
 
+def test_what_is_no_table_is_refused():
+    with pytest.raises(ConfigError, match=r"configuration: expects a table of keys \(got \[1, 2\]\)"):
+        RunConfig([1, 2])
+
+
 def test_a_negative_budget_is_a_budget_error():
     with pytest.raises(BudgetError, match="'budget' expects"):
         RunConfig(BASE | {"attacks": [{"name": "PGD", "budgets": [-0.1]}]})
@@ -102,6 +107,11 @@ def test_overrides(tmp_path):
             read_config(path, [bad])
     with pytest.raises(ConfigError, match="cannot read"):
         read_config(tmp_path / "none.toml")
+    for text in ("[1, 2]", "3"):
+        (tmp_path / "c.json").write_text(text)
+        for read in (read_config, read_suite):
+            with pytest.raises(ConfigError, match=r"c\.json: expects a table of keys \(got a value of type"):
+                read(tmp_path / "c.json", ["name=u"])
     path.write_text("name = ")
     with pytest.raises(ConfigError, match=r"c\.toml is not valid toml"):
         read_config(path)

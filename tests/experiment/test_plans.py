@@ -97,5 +97,7 @@ def test_goals_from_plain_values(small):
     assert list(own) == list(goal.items)
     with pytest.raises(ConfigError, match="the goal 'Untargeted' has no targets"):
         read_goal({"count": 2}, small, 0)
+    with pytest.raises(ConfigError, match="threat.goal: expects a table of keys .got 5"):
+        read_goal(5, small, 0)
     with pytest.raises(ConfigError, match="threat.goal: unknown key"):
         read_goal({"nam": "Hide"}, small, 0)
