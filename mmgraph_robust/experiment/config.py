@@ -97,7 +97,14 @@ class RunConfig:
         Raises:
             DataError: If the data cannot be read.
         """
-        return _reader(self.data["format"])(**{k: v for k, v in self.data.items() if k != "format"})
+        name = self.data["format"]
+        try:
+            return _reader(name)(**{k: v for k, v in self.data.items() if k != "format"})
+        except Exception as error:
+            # What breaks in a package's own reader costs no other data set.
+            if name in FORMATS or isinstance(error, MMGraphError):
+                raise
+            raise DataError(f"data.format: the reader '{name}' broke: {type(error).__name__}: {error}") from error
 
     def build_data(self) -> HeteroData:
         """Reads or makes the data set, and sees that what is named fits it: before hours of training, not after.

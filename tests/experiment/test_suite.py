@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.experiment import Suite, cell, read_suite
+from mmgraph_robust.experiment import Suite, cell, config, read_suite
 from mmgraph_robust.experiment.run import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +95,17 @@ def test_what_an_attack_found_is_named_by_the_version_of_attacks(monkeypatch):
     assert weights == {("VBPR", "ModalityBalancing")}
     assert trainings == {("VBPR", "none"), ("VBPR", "ModalityBalancing")}
     assert set(before) - trainings == {("VBPR", "FeatureNoise"), ("BPRMF", "none")}
+
+
+def test_a_reader_of_a_package_that_breaks_costs_no_other_data_set(monkeypatch):
+    def broken():
+        raise KeyError("column")
+
+    monkeypatch.setattr(config, "plugins", lambda group: {"mine": None})
+    monkeypatch.setattr(config, "load_plugin", lambda point: broken)
+    plan = make_plan(Suite(TWO | {"data": TWO["data"] | {"c": {"format": "mine"}}}))
+    assert list(plan.runs) == ["a", "b"]
+    assert plan.failed == ["c: DataError: data.format: the reader 'mine' broke: KeyError: 'column'"]
 
 
 def test_those_that_others_look_at_come_first():
