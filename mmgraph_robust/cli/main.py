@@ -262,14 +262,7 @@ def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str,
     from mmgraph_robust.experiment import run as run_config
 
     progress = sys.stderr.isatty()
-    try:
-        entries = run_config(
-            config, folder, jobs=jobs, threads=threads, device=device, cluster=cluster, progress=progress
-        )
-    except MMGraphError:
-        if (folder / "report.html").exists():
-            print(f"what was done is reported in {folder / 'report.html'}")
-        raise
+    entries = run_config(config, folder, jobs=jobs, threads=threads, device=device, cluster=cluster, progress=progress)
     _show(folder, entries)
 
 

@@ -99,11 +99,12 @@ def run(
     if told.failed and not any(root.entry(unit.training).exists() for unit in plan.units):
         raise MMGraphError("; ".join(failed))
     entries = report(root.root, shown)
+    page = Path(folder) / "report.html"
     left = sum(len(root.missing(unit)) for unit in plan.units)
     if left:
-        raise MMGraphError(f"{left} of {told.total} cells failed, the others are reported: {'; '.join(failed)}")
+        raise MMGraphError(f"{left} of {told.total} cells failed, the others are in {page}: {'; '.join(failed)}")
     if failed:
-        raise MMGraphError("; ".join(failed))
+        raise MMGraphError(f"{'; '.join(failed)}; the others are in {page}")
     return entries
 
 

@@ -211,6 +211,21 @@ def test_where_nothing_can_be_written_is_said_before_any_work(folder, tmp_path, 
     assert "is a file and no folder" in line_of(call("run", config, "--out", file / "x" / "y"))
 
 
+def test_only_a_run_that_reported_what_was_done_says_where(tmp_path):
+    config, out = tmp_path / "c.toml", tmp_path / "run"
+    config.write_text(
+        'name = "toy"\n[data]\nformat = "synthetic"\nnum_users = 60\nnum_items = 40\n[training]\nmax_epochs = 1\n'
+        '[[models]]\nname = "VBPR"\n[[attacks]]\nname = "PGD"\nsteps = 1\nmodalities = ["all"]\n'
+        'box = { visual = [50.0, 60.0] }\n[[attacks]]\nname = "Noise"\n'
+    )
+    done = call("run", config, "--out", out)
+    assert "the others are in" in line_of(done)
+    assert str(out / "report.html") in line_of(done)
+    done = call("run", config, "--out", out, "-s", "data.num_items=0")
+    assert "report" not in line_of(done)
+    assert "report.html" not in done.output
+
+
 def test_metrics_are_printed_before_attacked_data_are_written(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
