@@ -70,6 +70,19 @@ class Goal:
         """
         raise NotImplementedError
 
+    def check_ids(self, num_users: int, num_items: int) -> None:
+        """Sees that the ids are those of a data set.
+
+        Args:
+            num_users: Number of its users.
+            num_items: Number of its items.
+
+        Raises:
+            ConfigError: If some are not.
+        """
+        for name, number in (("users", num_users), ("items", num_items)):
+            check_ids(name, getattr(self, name, None) or (), number)
+
     @property
     def measure_name(self) -> str:
         """The measure with its cut-off, such as ``"recall@20"``."""
@@ -84,7 +97,7 @@ class Goal:
     def _segment(self, num_users: int, device: torch.device) -> Tensor:
         if self.users is None:
             return torch.arange(num_users, device=device)
-        _check_ids("users", self.users, num_users)
+        check_ids("users", self.users, num_users)
         return torch.tensor(self.users, device=device)
 
 
@@ -161,7 +174,7 @@ class Hide(Goal):
         return users, exposure(lists, self._targets(seen))
 
     def _targets(self, seen: Adjacency) -> Tensor:
-        _check_ids("items", self.items, seen.num_cols)
+        check_ids("items", self.items, seen.num_cols)
         return torch.tensor(self.items, device=seen.device)
 
 
@@ -210,7 +223,12 @@ def pick_items(
     return sorted(pools[among][:count].tolist())
 
 
-def _check_ids(name: str, ids: Sequence[int], number: int) -> None:
+def check_ids(name: str, ids: Sequence[int], number: int) -> None:
+    """Sees that ids are those of `number` users or items.
+
+    Raises:
+        ConfigError: If some are not.
+    """
     outside = [i for i in ids if not 0 <= i < number]
     if outside:
         raise ConfigError(f"'{name}' expects ids from 0 to {number - 1} (got {outside[:5]})")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmgraph_robust.attacks import norms
-from mmgraph_robust.attacks.goals import Goal, Untargeted
+from mmgraph_robust.attacks.goals import Goal, Untargeted, check_ids
 from mmgraph_robust.attacks.norms import NORMS, Norm
 from mmgraph_robust.errors import BudgetError, ConfigError, unknown_name
 from mmgraph_robust.typing import Features
@@ -106,6 +106,19 @@ class ThreatModel:
                 raise ConfigError(f"'box' of modality '{name}' expects (low, high) with low <= high (got {limits})")
         object.__setattr__(self, "box", {name: (float(b[0]), float(b[1])) for name, b in self.box.items()})
 
+    def check_ids(self, num_users: int, num_items: int) -> None:
+        """Sees that the ids, its own and its goal's, are those of a data set.
+
+        Args:
+            num_users: Number of its users.
+            num_items: Number of its items.
+
+        Raises:
+            ConfigError: If some are not.
+        """
+        check_ids("items", self.items or (), num_items)
+        self.goal.check_ids(num_users, num_items)
+
     def radii(self, features: Features) -> Features:
         """The budget of each attacked modality in the unit of its features.
 
@@ -123,9 +136,7 @@ class ThreatModel:
         """``[num_items, 1]`` one for items that may be changed, else zero."""
         if self.items is None:
             return torch.ones(num_items, 1, device=device)
-        outside = [i for i in self.items if not 0 <= i < num_items]
-        if outside:
-            raise ConfigError(f"'items' expects ids from 0 to {num_items - 1} (got {outside[:5]})")
+        check_ids("items", self.items, num_items)
         mask = torch.zeros(num_items, 1, device=device)
         mask[list(self.items)] = 1
         return mask

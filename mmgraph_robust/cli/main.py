@@ -44,7 +44,7 @@ def _clear_errors(function: Callable[..., None]) -> Callable[..., None]:
         _set_up()
         try:
             function(*args, **kwargs)
-        except MMGraphError as error:
+        except (MMGraphError, OSError) as error:
             Console(stderr=True).print(Text(f"{type(error).__name__}: {error}"), soft_wrap=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
@@ -179,6 +179,7 @@ def attack(
     device: Device = "cpu",
 ) -> None:
     """Attacks a trained model; --set takes attack.*, threat.* and data.*"""
+    from mmgraph_robust.data import write_mmrec
     from mmgraph_robust.experiment.commands import attack_one
 
     result = attack_one(model, data, name, modality, budget, scope, seed, overrides or [], out, device)
@@ -186,6 +187,7 @@ def attack(
     for flag, text in result.flags.items():
         print(f"{flag}: {text}")
     if out is not None:
+        write_mmrec(result.data, out)
         print(f"attacked data: {out}")
 
 
@@ -260,14 +262,7 @@ def _run(config: Any, folder: Path, jobs: int, threads: int | None, device: str,
     from mmgraph_robust.experiment import run as run_config
 
     progress = sys.stderr.isatty()
-    try:
-        entries = run_config(
-            config, folder, jobs=jobs, threads=threads, device=device, cluster=cluster, progress=progress
-        )
-    except MMGraphError:
-        if (folder / "report.html").exists():
-            print(f"what was done is reported in {folder / 'report.html'}")
-        raise
+    entries = run_config(config, folder, jobs=jobs, threads=threads, device=device, cluster=cluster, progress=progress)
     _show(folder, entries)
 
 

@@ -150,12 +150,15 @@ def units(config: RunConfig, data: HeteroData) -> Iterator[Unit]:
                 settings = config.training | model.training | defense.training
                 made_of = [*shared, seed, settings, _made_of(model), _made_of(defense)]
                 if defense.arguments.get("sensitive") == "auto":
-                    made_of.append([undefended, evaluation["metric"]])
+                    # An attack on the undefended model finds it.
+                    made_of.append([undefended, evaluation["metric"], ATTACK_VERSION])
                 weights = hash_json(made_of)
                 if defense.name == "none" and undefended is None:
                     undefended = weights
                 stem = f"{config.name}-{model.label}-{defense.label}-seed{seed}"
-                key = hash_json([weights, evaluation])
+                # What is sensitive in an undefended model is a part of its training's entry.
+                attacked = [ATTACK_VERSION] if defense.name == "none" and model.kind.feature_path != "none" else []
+                key = hash_json([weights, evaluation, *attacked])
                 cells = []
                 for place, (name, text) in enumerate(zip(names, described, strict=True)):
                     own = hash_json([key, text, ATTACK_VERSION])

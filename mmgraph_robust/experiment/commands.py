@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import Attack, ThreatModel
-from mmgraph_robust.data import DataWarning, modalities, write_mmrec
+from mmgraph_robust.data import DataWarning, modalities
 from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.errors import CheckpointError, ConfigError, DataError, unknown_name
 from mmgraph_robust.evaluation import Evaluator, embed, evaluate
@@ -19,7 +19,7 @@ from mmgraph_robust.experiment.build import build, check_device, finish
 from mmgraph_robust.experiment.component import find_component
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import duration, total
-from mmgraph_robust.experiment.files import apply_overrides
+from mmgraph_robust.experiment.files import apply_overrides, check_out
 from mmgraph_robust.experiment.plan import dry_run
 from mmgraph_robust.experiment.plans import read_goal
 from mmgraph_robust.experiment.schema import check_arguments
@@ -40,11 +40,13 @@ class Attacked:
     Attributes:
         clean: On the clean data.
         attacked: On the attacked data.
+        data: The attacked data.
         flags: What a reader must know, by name.
     """
 
     clean: dict[str, float]
     attacked: dict[str, float]
+    data: HeteroData
     flags: dict[str, str]
 
 
@@ -52,7 +54,7 @@ def load_data(source: str, arguments: dict[str, Any] | None = None) -> HeteroDat
     """Reads a folder in MMRec's layout, or makes the ``synthetic`` data set."""
     data = {"format": "synthetic"} if source == "synthetic" else {"format": "mmrec", "folder": source}
     settings = {"name": "data", "data": data | (arguments or {}), "models": [{"name": "LightGCN"}]}
-    return RunConfig(settings).build_data()
+    return RunConfig(settings).read_data()
 
 
 def train_one(
@@ -71,8 +73,17 @@ def train_one(
 
     Returns:
         The metrics on the test split.
+
+    Raises:
+        MMGraphError: If something does not fit: before anything is trained.
     """
+    check_out(out, "file")
     sections = _sections(overrides, ("model", "defense", "training", "data"))
+    for section in ("model", "defense"):
+        if "name" in sections[section]:
+            raise ConfigError(
+                f"--set {section}.name: the name is given by --{section} (got {sections[section]['name']!r})"
+            )
     data = load_data(source, sections["data"])
     # An empty test split is said before training, not after.
     evaluator = Evaluator(data, "test")
@@ -98,7 +109,7 @@ def train_one(
     check_device(device)
     training = config.training | config.models[0].training | config.defenses[0].training
     victim, plugged = build(config.models[0], config.defenses[0], data, seed)
-    checkpoint = out.with_suffix(".checkpoint.pt")
+    checkpoint = out.with_name(f"{out.name}.checkpoint.pt")
     victim = victim.to(device)
     fit(victim, data, plugged, seed=seed, checkpoint=checkpoint, **training)
     victim = finish(victim, config.defenses[0], data, seed)
@@ -145,7 +156,7 @@ def attack_one(
     out: Path | None,
     device: str = "cpu",
 ) -> Attacked:
-    """Attacks a saved model, and writes the attacked data where asked.
+    """Attacks a saved model.
 
     Args:
         path: The saved model.
@@ -156,25 +167,30 @@ def attack_one(
         scope: Whose norm it binds.
         seed: Seed of the attack.
         overrides: ``key=value`` pairs under ``attack``, ``threat`` and ``data``.
-        out: Folder for the attacked data.
+        out: Folder where the attacked data are to be written, if anywhere.
         device: Where to compute.
+
+    Raises:
+        MMGraphError: If something does not fit: before anything is attacked.
     """
     sections = _sections(overrides, ("attack", "threat", "data"))
     kind = find_component("attacks", name)
     attack: Attack = kind(**check_arguments(kind, sections["attack"], f"attack.{name}"))
-    if out is not None and out.resolve() == Path(source).resolve():
-        raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
+    if out is not None:
+        if out.resolve() == Path(source).resolve():
+            raise ConfigError(f"--out {out} is the folder of the clean data: choose another")
+        check_out(out, "folder")
     model, data = _open(path, source, sections["data"], device)
     names = list(chosen or model.modalities or modalities(data))
     values: dict[str, Any] = {"modalities": names, "budget": budget, "scope": scope}
     values |= sections["threat"]
     goal, own = read_goal(values.pop("goal", {}), data, seed)
     checked = check_arguments(ThreatModel, {"items": own} | values, "threat", skip=("goal",))
+    # An empty test split is said before the attack, not after.
+    clean = evaluate(model, data)
     result = attack(model, data, ThreatModel(**checked, goal=goal), seed=seed, progress=True)
-    if out is not None:
-        write_mmrec(result.data, out)
-    clean, attacked = evaluate(model, data), evaluate(model, result.data)
-    return Attacked(clean | result.before, attacked | result.after, result.flags)
+    attacked = evaluate(model, result.data)
+    return Attacked(clean | result.before, attacked | result.after, result.data, result.flags)
 
 
 def _open(path: Path, source: str, arguments: dict[str, Any], device: str) -> tuple[Recommender, HeteroData]:
@@ -196,9 +212,11 @@ def _open(path: Path, source: str, arguments: dict[str, Any], device: str) -> tu
 
 def _sections(overrides: Sequence[str], known: Sequence[str]) -> dict[str, dict[str, Any]]:
     values: dict[str, Any] = apply_overrides({name: {} for name in known}, overrides)
-    for name in values:
+    for name, section in values.items():
         if name not in known:
             raise ConfigError(f"--set: {unknown_name('section', name, known)}")
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {name}: expects keys, as in {name}.KEY=VALUE (got {section!r})")
     return values
 
 

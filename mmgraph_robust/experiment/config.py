@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +14,9 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import Attack, ThreatModel
 from mmgraph_robust.data import modalities, read_mmrec, synthetic
-from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
+from mmgraph_robust.errors import ConfigError, DataError, MMGraphError, unknown_name
 from mmgraph_robust.evaluation import Evaluator
+from mmgraph_robust.experiment.build import build, finish
 from mmgraph_robust.experiment.component import Component, check_label, check_training, read_attack, read_component
 from mmgraph_robust.experiment.files import apply_overrides, read_values
 from mmgraph_robust.experiment.schema import Strict, check_arguments, parse
@@ -89,14 +91,29 @@ class RunConfig:
                 f"defenses.{auto[0]}: sensitive = 'auto' looks at the undefended model: add a defense named 'none'"
             )
 
-    def build_data(self) -> HeteroData:
-        """Reads or makes the data set, and sees that everything fits it: before hours of training, not after.
+    def read_data(self) -> HeteroData:
+        """Reads or makes the data set, and looks no further.
 
         Raises:
-            ConfigError: If a model cannot be built for the data, or a modality is named that they lack.
+            DataError: If the data cannot be read.
+        """
+        name = self.data["format"]
+        try:
+            return _reader(name)(**{k: v for k, v in self.data.items() if k != "format"})
+        except Exception as error:
+            # What breaks in a package's own reader costs no other data set.
+            if name in FORMATS or isinstance(error, MMGraphError):
+                raise
+            raise DataError(f"data.format: the reader '{name}' broke: {type(error).__name__}: {error}") from error
+
+    def build_data(self) -> HeteroData:
+        """Reads or makes the data set, and sees that what is named fits it: before hours of training, not after.
+
+        Raises:
+            ConfigError: If a model cannot be built for the data, or a modality or an id is named that they lack.
             DataError: If the data cannot be read, or the test split is empty.
         """
-        data = _reader(self.data["format"])(**{k: v for k, v in self.data.items() if k != "format"})
+        data = self.read_data()
         known = list(modalities(data))
         for defense in self.defenses:
             sensitive = defense.arguments.get("sensitive", "auto")
@@ -106,21 +123,26 @@ class RunConfig:
                     raise ConfigError(f"defenses.{defense.label}: {unknown_name('modality', name, known)}")
         for model in self.models:
             try:
-                built = model.kind.from_data(data, **model.arguments)
+                model.kind.from_data(data, **model.arguments)
             except MMGraphError as error:
                 raise type(error)(f"models.{model.label}: {error}") from None
-            for defense in self.defenses:
-                if defense.wraps and defense.fits(model):
-                    try:
-                        defense.kind(built, data, **defense.arguments)
-                    except MMGraphError as error:
-                        raise type(error)(
-                            f"defenses.{defense.label}, around {model.label}: {error}; say which models it goes with: "
-                            'only = ["..."]'
-                        ) from None
         Evaluator(data, "test", self.evaluation.k)
         self.build_attacks(data)
         return data
+
+    def check_defenses(self, data: HeteroData) -> None:
+        """Sets up every defense with every model that it goes with: before hours of training, not in them.
+
+        Args:
+            data: The data set.
+
+        Raises:
+            ConfigError: If a model cannot be defended so.
+            MMGraphError: If a defense cannot be put around a model.
+        """
+        for model, defense in itertools.product(self.models, self.defenses):
+            if defense.kind is not None and defense.fits(model):
+                _check_defense(model, defense, data)
 
     def build_attacks(self, data: HeteroData, seed: int = 0) -> list[tuple[Attack, ThreatModel]]:
         """Every attack under every one of its threat models.
@@ -128,12 +150,18 @@ class RunConfig:
         Args:
             data: The data set.
             seed: Seed of drawn target items.
+
+        Raises:
+            ConfigError: If a threat model does not fit the data.
         """
-        return [
-            (component.kind(**component.arguments), threat)
-            for component, plan in self.attacks
-            for threat in plan.threats(data, seed)
-        ]
+        found = []
+        for component, plan in self.attacks:
+            try:
+                threats = plan.threats(data, seed)
+            except MMGraphError as error:
+                raise type(error)(f"attacks.{component.label}: {error}") from None
+            found += [(component.kind(**component.arguments), threat) for threat in threats]
+        return found
 
     def describe(self) -> dict[str, Any]:
         """The whole configuration with all defaults, as plain JSON values; reads back to the same run."""
@@ -183,6 +211,31 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         return RunConfig(values)
     except ConfigError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def _check_defense(model: Component, defense: Component, data: HeteroData) -> None:
+    arguments = dict(defense.arguments)
+    # The model is sound: it was built for these data before.
+    if arguments.get("sensitive") == "auto":
+        # Any modality stands for the sensitive one, which is not known yet.
+        read = model.kind.from_data(data, **model.arguments).modalities
+        arguments["sensitive"] = next(iter(read), "all")
+    try:
+        built, plugged = build(model, defense, data, 0, arguments)
+        if plugged is not None:
+            plugged.setup(built, data, built.graph(data))
+        finish(built, defense, data, 0)
+    except MMGraphError as error:
+        # Data that are too poor for a defense are no mistake of the file's: it costs the pair's own cells.
+        if not defense.wraps and (isinstance(error, DataError) or len(modalities(data)) < 2):
+            return
+        how = "around" if defense.wraps else "with"
+        raise type(error)(
+            f'defenses.{defense.label}, {how} {model.label}: {error}; say which models it goes with: only = ["..."]'
+        ) from None
+    except Exception:
+        # Of torch, for want of memory, or of a package's own class: told when its turn comes, and costs no other.
+        return
 
 
 def _check_labels(models: Sequence[Component], defenses: Sequence[Component]) -> None:

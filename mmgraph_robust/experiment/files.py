@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmgraph_robust.errors import ConfigError, unknown_name
 
@@ -20,17 +22,39 @@ def read_values(path: str | Path) -> dict[str, Any]:
     """The content of a ``.toml`` or ``.json`` file, unchecked.
 
     Raises:
-        ConfigError: If the file cannot be read.
+        ConfigError: If the file cannot be read, or holds no table.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not valid {path.suffix[1:] or 'TOML'}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expects a table of keys (got a value of type {type(values).__name__})")
     return values
+
+
+def check_out(out: Path, kind: Literal["file", "folder"]) -> None:
+    """Sees that results can be written there: before hours of work, not after.
+
+    Args:
+        out: Where they are to go; it need not be there.
+        kind: What it is to be.
+
+    Raises:
+        ConfigError: If it is the other kind, or nothing can be written there.
+    """
+    if out.exists() and out.is_dir() != (kind == "folder"):
+        there = "folder" if out.is_dir() else "file"
+        raise ConfigError(f"results go into a {kind}, and '{out}' is a {there}: choose another name")
+    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if place != out.absolute() and not place.is_dir():
+        raise ConfigError(f"'{out}' cannot be made: '{place}' is a file and no folder: choose another place")
+    if not os.access(place, os.W_OK):
+        raise ConfigError(f"'{out}' cannot be made: '{place}' may not be written to: choose another place")
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +72,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         for depth, part in enumerate(path):
             if isinstance(place, list):
                 place = _named(place, part, override)
-                _clear(place.get("on"), [*path[depth + 1 :], last])
+                _set_each(place.get("on"), [*path[depth + 1 :], last], value)
             elif isinstance(place, dict):
                 place = place.setdefault(part, {})
         if not isinstance(place, dict):
@@ -57,13 +81,14 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
     return values
 
 
-def _clear(each: Any, path: Sequence[str]) -> None:
-    """Takes a key that the command line sets out of what an entry has for single data sets (``on``)."""
+def _set_each(each: Any, path: Sequence[str], value: Any) -> None:
+    """Sets a key also in what an entry has for single data sets (``on``), whose tables take the place of its own."""
     for place in each.values() if isinstance(each, dict) else ():
         for part in path[:-1]:
             place = place.get(part) if isinstance(place, dict) else None
         if isinstance(place, dict):
-            place.pop(path[-1], None)
+            # One table each: the next override may change it on one data set only.
+            place[path[-1]] = copy.deepcopy(value)
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:

@@ -77,6 +77,7 @@ def make_plan(config: RunConfig | Suite) -> Plan:
     for name, each in runs.items():
         try:
             data = each.build_data()
+            each.check_defenses(data)
         except DataError as error:
             if len(runs) == 1:
                 raise

@@ -24,6 +24,7 @@ from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.cell import RunFolder, Unit, units
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import Countdown, Estimate, duration
+from mmgraph_robust.experiment.files import check_out
 from mmgraph_robust.experiment.plan import Plan, make_plan, own_entries
 from mmgraph_robust.experiment.report import ReportPlan, report
 from mmgraph_robust.experiment.suite import Suite
@@ -71,6 +72,7 @@ def run(
     """
     if jobs < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'run' expects jobs and threads >= 1 (got {jobs} and {threads})")
+    check_out(Path(folder), "folder")
     if cluster is None:
         check_device(device)
     # Workers stand elsewhere.
@@ -97,11 +99,12 @@ def run(
     if told.failed and not any(root.entry(unit.training).exists() for unit in plan.units):
         raise MMGraphError("; ".join(failed))
     entries = report(root.root, shown)
+    page = Path(folder) / "report.html"
     left = sum(len(root.missing(unit)) for unit in plan.units)
     if left:
-        raise MMGraphError(f"{left} of {told.total} cells failed, the others are reported: {'; '.join(failed)}")
+        raise MMGraphError(f"{left} of {told.total} cells failed, the others are in {page}: {'; '.join(failed)}")
     if failed:
-        raise MMGraphError("; ".join(failed))
+        raise MMGraphError(f"{'; '.join(failed)}; the others are in {page}")
     return entries
 
 

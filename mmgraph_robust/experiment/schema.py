@@ -70,6 +70,8 @@ def parse(schema: type[Model], values: Mapping[str, Any], where: str) -> Model:
     Raises:
         ConfigError: Names the place, and for an unknown key the closest known one.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or 'configuration'}: expects a table of keys (got {values!r})")
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.experiment.component import check_label
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.files import apply_overrides, read_values
 from mmgraph_robust.experiment.schema import Strict, parse
@@ -49,7 +50,7 @@ class Suite:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         file = parse(_SuiteFile, values, "")
-        self.name, self.about = file.name, file.about
+        self.name, self.about = check_label(file.name, "name"), file.about
         self.runs = {name: self._run(file, name) for name in file.data}
 
     def _run(self, file: _SuiteFile, name: str) -> RunConfig:

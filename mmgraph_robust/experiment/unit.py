@@ -236,7 +236,8 @@ class UnitRunner:
             if found is None:
                 raise ConfigError(
                     f"no sensitive modality was found for '{self.unit.model.label}' (its metric is 0 on the validation "
-                    f"split, or it reads no features): name one as defenses.{self.unit.defense.label}.sensitive"
+                    "split, the attack took nothing, or it reads no features): name one as "
+                    f"defenses.{self.unit.defense.label}.sensitive"
                 )
             # What costs quality, rather than what costs margin: a margin may fall far without a rank changing.
             arguments["sensitive"] = found["by_metric"]

@@ -29,7 +29,8 @@ def cutoff_of(metric: str) -> int:
     name, _, cutoff = metric.partition("@")
     if name not in METRICS:
         raise ConfigError(unknown_name("metric", name, METRICS))
-    if not cutoff.isdecimal() or int(cutoff) < 1:
+    # As the keys of metrics are written: "020", or digits of another script, would be found nowhere.
+    if not cutoff.isdecimal() or int(cutoff) < 1 or str(int(cutoff)) != cutoff:
         raise ConfigError(f"a metric's full name has a cut-off, such as 'recall@20' (got '{metric}')")
     return int(cutoff)
 

@@ -98,18 +98,33 @@ def mend(journal: str | Path) -> Path | None:
     return copy
 
 
+def make_folder_of(path: Path) -> None:
+    """Makes the folder of a storage, where there is none.
+
+    Raises:
+        CheckpointError: If it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot open the storage {path}: {error.strerror} ('{path.parent}')") from error
+
+
 def open_journal(path: str | Path) -> JournalStorage:
     """Opens (or begins) a journal for any number of processes.
 
     Raises:
-        CheckpointError: If the file is damaged elsewhere than at its end.
+        CheckpointError: If the file cannot be opened, or is damaged elsewhere than at its end.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(path)
     lock = _JournalLock(path)
-    backend = JournalFileBackend(str(path), lock)  # type: ignore[arg-type]
-    lock.acquire()
-    lock.release()
+    try:
+        backend = JournalFileBackend(str(path), lock)  # type: ignore[arg-type]
+        lock.acquire()
+        lock.release()
+    except OSError as error:
+        raise CheckpointError(f"cannot open the storage {path}: {error.strerror}") from error
     try:
         return JournalStorage(backend)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -70,7 +70,7 @@ class Settings(Strict):
 
     objective: Literal["clean", "attacked", "constrained", "pareto"]
     max_clean_loss: float = Field(default=0.02, ge=0, lt=1)
-    reference: float | Literal["undefended"] = "undefended"
+    reference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["undefended"] = "undefended"
     sampler: dict[str, Any] = {"name": "tpe"}
     pruner: dict[str, Any] = {"name": "none"}
     seed: int = Field(default=0, ge=0)

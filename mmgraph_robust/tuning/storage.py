@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mmgraph_robust.errors import CheckpointError, ConfigError, unknown_name
-from mmgraph_robust.tuning.journal import open_journal
+from mmgraph_robust.tuning.journal import make_folder_of, open_journal
 
 _JOURNALS = (".journal", ".log", ".jsonl")
 _DATABASES = (".db", ".sqlite", ".sqlite3")
@@ -104,7 +104,7 @@ def open_storage(
     beat: dict[str, Any] = {}
     if not has_heartbeat(storage):
         if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            make_folder_of(Path(url.database))
         options = {"connect_args": {"timeout": 60}}
     else:
         beat = {"heartbeat_interval": heartbeat, "grace_period": grace, "heartbeat_stale_trial_callback": requeue}

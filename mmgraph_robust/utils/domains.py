@@ -81,13 +81,16 @@ class Categorical:
         choices: The values, each different.
 
     Raises:
-        ConfigError: If there are none, or two are equal.
+        ConfigError: If there are none, two are equal, or one is a list or a table.
     """
 
     choices: Sequence[Choice]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", tuple(self.choices))
+        for choice in self.choices:
+            if not isinstance(choice, str | int | float | bool | None):
+                raise ConfigError(f"'Categorical' expects text, numbers, truth values or None (got {choice!r})")
         # 1, 1.0 and True are equal and yet different choices.
         if not self.choices or len({(type(c), c) for c in self.choices}) < len(self.choices):
             raise ConfigError(f"'Categorical' expects different choices, at least one (got {list(self.choices)})")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import mmgraph_robust as mr
 from mmgraph_robust.cli.main import app
+from mmgraph_robust.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["-s", "training.max_epochs=2", "-s", "model.embedding_dim=4"]
@@ -186,6 +187,69 @@ def test_a_model_of_a_package_joins_a_suite_by_a_line(tmp_path):
     assert "MyModel" in (out / "table.md").read_text()
 
 
+def line_of(done):
+    assert done.exit_code == 2, done.output
+    (line,) = (line for line in done.output.splitlines() if "Error: " in line)
+    return line
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(folder, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("too late")
+
+    file, model, config = tmp_path / "file", tmp_path / "m.r.seed0", tmp_path / "c.toml"
+    file.write_text("")
+    config.write_text('name = "toy"\n[data]\nformat = "synthetic"\n[[models]]\nname = "VBPR"\n')
+    done = call("train", folder, "--model", "VBPR", "--out", model, *FAST)
+    assert done.exit_code == 0, done.output
+    monkeypatch.setattr("mmgraph_robust.experiment.commands.fit", never)
+    monkeypatch.setattr(mr.attacks.PGD, "run", never)
+    assert "go into a file" in line_of(call("train", folder, "--model", "VBPR", "--out", tmp_path))
+    assert "is a file and no folder" in line_of(call("train", folder, "--model", "VBPR", "--out", file / "x"))
+    assert "go into a folder" in line_of(call("attack", model, folder, "--out", file))
+    assert "go into a folder" in line_of(call("run", config, "--out", file))
+    assert "is a file and no folder" in line_of(call("run", config, "--out", file / "x" / "y"))
+
+
+def test_only_a_run_that_reported_what_was_done_says_where(tmp_path):
+    config, out = tmp_path / "c.toml", tmp_path / "run"
+    config.write_text(
+        'name = "toy"\n[data]\nformat = "synthetic"\nnum_users = 60\nnum_items = 40\n[training]\nmax_epochs = 1\n'
+        '[[models]]\nname = "VBPR"\n[[attacks]]\nname = "PGD"\nsteps = 1\nmodalities = ["all"]\n'
+        'box = { visual = [50.0, 60.0] }\n[[attacks]]\nname = "Noise"\n'
+    )
+    done = call("run", config, "--out", out)
+    assert "the others are in" in line_of(done)
+    assert str(out / "report.html") in line_of(done)
+    done = call("run", config, "--out", out, "-s", "data.num_items=0")
+    assert "report" not in line_of(done)
+    assert "report.html" not in done.output
+
+
+def test_metrics_are_printed_before_attacked_data_are_written(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    assert call("train", folder, "--model", "VBPR", "--out", tmp_path / "m", *FAST).exit_code == 0
+    monkeypatch.setattr(mr.data, "write_mmrec", full)
+    done = call("attack", tmp_path / "m", folder, "-s", "attack.steps=1", "--out", tmp_path / "attacked")
+    assert "recall@20" in done.output
+    assert "OSError: [Errno 28] No space left on device" in line_of(done)
+
+
+def test_unfinished_models_whose_names_differ_after_a_dot_do_not_share_a_checkpoint(folder, tmp_path, monkeypatch):
+    kept = []
+
+    def stopped(*_, checkpoint, **__):
+        kept.append(checkpoint.name)
+        raise ConfigError("stopped")
+
+    monkeypatch.setattr("mmgraph_robust.experiment.commands.fit", stopped)
+    for name in ("r.seed0", "r.seed1"):
+        assert "stopped" in line_of(call("train", folder, "--model", "VBPR", "--out", tmp_path / name, *FAST))
+    assert kept == ["r.seed0.checkpoint.pt", "r.seed1.checkpoint.pt"]
+
+
 def test_a_suite_that_is_not_there_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = call("bench", "smoke")
@@ -234,3 +298,20 @@ def test_errors_of_train_name_its_own_keys(tmp_path):
     assert "defense.sensitive" in said("--defense", "ModalityBalancing")
     assert "name a modality (visual, textual)" in said("--defense", "ModalityBalancing", "-s", "defense.sensitive=auto")
     assert "model: unknown key 'embeding_dim'" in said("-s", "model.embeding_dim=3")
+    assert "--set model: expects keys, as in model.KEY=VALUE (got 3)" in said("-s", "model=3")
+    assert "--set model.name: the name is given by --model (got 'LightGCN')" in said("-s", "model.name=LightGCN")
+    assert "--set defense.name: the name is given by --defense (got 'APR')" in said("-s", "defense.name=APR")
+
+
+def test_only_the_split_that_is_asked_for_is_needed(folder, tmp_path):
+    model, table = tmp_path / "m", folder / "shop.inter"
+    assert call("train", folder, "--model", "VBPR", "--out", model, *FAST).exit_code == 0
+    table.write_text("\n".join(r for r in table.read_text().splitlines() if not r.endswith("\t2")) + "\n")
+    done = call("evaluate", model, folder, "--split", "val")
+    assert done.exit_code == 0, done.output
+    assert "recall@20" in done.output
+    assert "test split is empty" in line_of(call("evaluate", model, folder))
+    assert "test split is empty" in line_of(call("attack", model, folder, "-s", "threat.labels=val"))
+    assert "threat.goal: expects a table of keys (got 5)" in line_of(
+        call("attack", model, folder, "-s", "threat.goal=5")
+    )

@@ -4,8 +4,9 @@ import pytest
 
 import mmgraph_robust as mr
 from mmgraph_robust.errors import BudgetError, ConfigError
-from mmgraph_robust.experiment import RunConfig, read_config
+from mmgraph_robust.experiment import RunConfig, read_config, read_suite
 from mmgraph_robust.experiment.cell import units
+from mmgraph_robust.experiment.plan import make_plan
 from mmgraph_robust.experiment.schema import check_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +81,11 @@ def test_bad_keys_and_values_are_named(change, message):
         RunConfig(BASE | change)
 
 
+def test_what_is_no_table_is_refused():
+    with pytest.raises(ConfigError, match=r"configuration: expects a table of keys \(got \[1, 2\]\)"):
+        RunConfig([1, 2])
+
+
 def test_a_negative_budget_is_a_budget_error():
     with pytest.raises(BudgetError, match="'budget' expects"):
         RunConfig(BASE | {"attacks": [{"name": "PGD", "budgets": [-0.1]}]})
@@ -101,6 +107,11 @@ def test_overrides(tmp_path):
             read_config(path, [bad])
     with pytest.raises(ConfigError, match="cannot read"):
         read_config(tmp_path / "none.toml")
+    for text in ("[1, 2]", "3"):
+        (tmp_path / "c.json").write_text(text)
+        for read in (read_config, read_suite):
+            with pytest.raises(ConfigError, match=r"c\.json: expects a table of keys \(got a value of type"):
+                read(tmp_path / "c.json", ["name=u"])
     path.write_text("name = ")
     with pytest.raises(ConfigError, match=r"c\.toml is not valid toml"):
         read_config(path)
@@ -139,11 +150,42 @@ def test_modality_sets():
         ({"defenses": [{"name": "ModalityBalancing", "sensitive": "visul"}]}, "did you mean 'visual'"),
         ({"defenses": [{"name": "ModalityBalancing", "sensitive": ["textual", "visul"]}]}, "did you mean 'visual'"),
         ({"defenses": [{"name": "AdversarialTraining", "modalities": ["sound"]}]}, "unknown modality 'sound'"),
+        ({"attacks": [{"name": "PGD", "items": [9999]}]}, r"attacks\.PGD: 'items' expects ids .*got \[9999\]"),
+        ({"attacks": [{"name": "PGD", "goals": [{"users": [9999]}]}]}, r"attacks\.PGD: 'users' expects ids from 0"),
+        ({"attacks": [{"name": "PGD", "goals": [{"name": "Hide", "items": [9999]}]}]}, r"PGD: 'items' expects ids"),
     ],
 )
 def test_what_does_not_fit_the_data_is_said_before_training(change, message):
     with pytest.raises(ConfigError, match=message):
         RunConfig(BASE | change).build_data()
+
+
+@pytest.mark.parametrize(
+    ("model", "defense", "message"),
+    [
+        (
+            {"name": "VBPR", "modalities": ["textual"]},
+            {"name": "ModalityBalancing", "sensitive": "visual"},
+            r"defenses\.ModalityBalancing, with VBPR: unknown modality 'visual'.*say which models it goes with: only",
+        ),
+        ({"name": "FREEDOM"}, {"name": "ListwiseAdversarialTraining"}, "with FREEDOM: the features of .* do not reach"),
+        ({"name": "FREEDOM"}, {"name": "ModalityBalancing", "sensitive": "auto"}, "FREEDOM: .*do not reach"),
+    ],
+)
+def test_a_defense_that_does_not_go_with_a_model_is_refused_before_training(model, defense, message):
+    values = BASE | {"models": [model], "defenses": [{"name": "none"}, defense]}
+    values["data"] = {"format": "synthetic", "num_users": 60, "num_items": 40}
+    with pytest.raises(ConfigError, match=message):
+        make_plan(RunConfig(values))
+
+
+def test_a_defense_of_a_package_that_breaks_in_its_setup_waits_for_its_turn(monkeypatch):
+    def broken(*_):
+        raise KeyError("of another package")
+
+    monkeypatch.setattr(mr.defenses.FeatureNoise, "setup", broken)
+    values = BASE | {"models": [{"name": "VBPR"}], "defenses": [{"name": "none"}, {"name": "FeatureNoise"}]}
+    assert len(make_plan(RunConfig(values)).units) == 2
 
 
 def test_the_undefended_model_may_have_another_label():

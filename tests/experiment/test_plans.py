@@ -65,6 +65,14 @@ def test_the_suite_is_the_default(small):
         ({"graphs": ["melted"]}, "attacks.PGD.graphs"),
         ({"goals": [{"name": "Promte"}]}, "attacks.PGD.goals"),
         ({"goals": [{"cout": 3}]}, "did you mean 'count'"),
+        ({"goals": [{"items": [1, 2]}]}, "attacks.PGD: the goal 'Untargeted' has no targets .got items.: use 'Hide'"),
+        ({"goals": [{"own": False, "among": "all"}]}, "no targets .got among, own"),
+        ({"goals": [{"name": "Promote", "items": []}]}, r"attacks.PGD.goals.0.items: .*at least 1 item.*got \[\]"),
+        ({"goals": [{"users": []}]}, "attacks.PGD.goals.0.users: .*at least 1 item"),
+        *(
+            ({key: []}, f"attacks.PGD.{key}: .*at least 1 item")
+            for key in ("budgets", "modalities", "scopes", "graphs", "goals", "items")
+        ),
         ({"knowledge": "scores"}, "less than it needs"),
         ({"queries": 5}, "'queries' bounds knowledge"),
         ({"box": {"any": [1.0, 0.0]}}, "low <= high"),
@@ -87,5 +95,9 @@ def test_what_does_not_fit_the_data_is_refused(small):
 def test_goals_from_plain_values(small):
     goal, own = read_goal({"name": "Promote", "count": 2, "among": "all"}, small, 0)
     assert list(own) == list(goal.items)
+    with pytest.raises(ConfigError, match="the goal 'Untargeted' has no targets"):
+        read_goal({"count": 2}, small, 0)
+    with pytest.raises(ConfigError, match="threat.goal: expects a table of keys .got 5"):
+        read_goal(5, small, 0)
     with pytest.raises(ConfigError, match="threat.goal: unknown key"):
         read_goal({"nam": "Hide"}, small, 0)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.experiment import Suite, read_suite
+from mmgraph_robust.experiment import Suite, cell, config, read_suite
 from mmgraph_robust.experiment.run import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +47,21 @@ def test_the_command_line_has_the_last_word(tmp_path):
     assert a.defenses[1].arguments["sigma"] == 0.1 != b.defenses[1].arguments["sigma"]
 
 
+def test_the_command_line_has_the_last_word_in_tables_within_entries(tmp_path):
+    path = tmp_path / "two.json"
+    models = [{"name": "VBPR", "on": {"b": {"feature_scale": {"textual": 2.0}}}}]
+    path.write_text(json.dumps(TWO | {"models": models}))
+
+    def scales(*changes):
+        return [run.models[0].arguments["feature_scale"] for run in read_suite(path, changes).runs.values()]
+
+    one = "models.VBPR.feature_scale.visual=0.1"
+    assert scales(one) == [{"visual": 0.1}, {"textual": 2.0, "visual": 0.1}]
+    whole, on_one = "models.VBPR.feature_scale={visual = 0.1}", "models.VBPR.on.b.feature_scale.visual=0.2"
+    assert scales(whole) == [{"visual": 0.1}] * 2
+    assert scales(whole, on_one) == [{"visual": 0.1}, {"visual": 0.2}]
+
+
 def test_cells_are_named_by_what_makes_them():
     plan = make_plan(Suite(TWO))
     assert len(plan.units) == 8
@@ -62,6 +77,37 @@ def test_cells_are_named_by_what_makes_them():
     assert not longer.files & plan.files
 
 
+def test_what_an_attack_found_is_named_by_the_version_of_attacks(monkeypatch):
+    asks = {"name": "ModalityBalancing", "sensitive": "auto"}
+    suite = Suite(
+        TWO | {"models": [{"name": "VBPR"}, {"name": "BPRMF"}], "defenses": [*TWO["defenses"], asks], "seeds": [0]}
+    )
+
+    def names():
+        units = [unit for unit in make_plan(suite).units if unit.dataset == "a"]
+        return {(u.model.label, u.defense.label): (u.weights, u.training.key) for u in units}
+
+    before = names()
+    monkeypatch.setattr(cell, "ATTACK_VERSION", cell.ATTACK_VERSION + 1)
+    after = names()
+    weights = {label for label in before if before[label][0] != after[label][0]}
+    trainings = {label for label in before if before[label][1] != after[label][1]}
+    assert weights == {("VBPR", "ModalityBalancing")}
+    assert trainings == {("VBPR", "none"), ("VBPR", "ModalityBalancing")}
+    assert set(before) - trainings == {("VBPR", "FeatureNoise"), ("BPRMF", "none")}
+
+
+def test_a_reader_of_a_package_that_breaks_costs_no_other_data_set(monkeypatch):
+    def broken():
+        raise KeyError("column")
+
+    monkeypatch.setattr(config, "plugins", lambda group: {"mine": None})
+    monkeypatch.setattr(config, "load_plugin", lambda point: broken)
+    plan = make_plan(Suite(TWO | {"data": TWO["data"] | {"c": {"format": "mine"}}}))
+    assert list(plan.runs) == ["a", "b"]
+    assert plan.failed == ["c: DataError: data.format: the reader 'mine' broke: KeyError: 'column'"]
+
+
 def test_those_that_others_look_at_come_first():
     asks = {"name": "ModalityBalancing", "sensitive": "auto"}
     plan = make_plan(Suite(TWO | {"defenses": [{"name": "none"}, asks]}))
@@ -74,6 +120,8 @@ def test_those_that_others_look_at_come_first():
     ("change", "message"),
     [
         ({"data": {}}, "data"),
+        ({"name": ""}, "name expects letters"),
+        ({"name": "../x"}, "name expects letters"),
         ({"moddels": []}, "did you mean 'models'"),
         ({"models": [{"name": "VBPR", "on": {"c": {}}}]}, "models.VBPR.on: unknown data set 'c'"),
         ({"models": [{"name": "VBPR", "on": {"a": 3}}]}, "expects a table for each data set"),

@@ -137,6 +137,6 @@ def test_margins_equal_a_loop_and_sum_to_the_margin_of_the_score():
 
 def test_cutoff_of_a_name():
     assert cutoff_of("recall@20") == 20
-    for bad in ("recal@20", "recall", "recall@0", "recall@x"):
+    for bad in ("recal@20", "recall", "recall@0", "recall@x", "recall@020", "recall@\u0662\u0660"):
         with pytest.raises(ConfigError):
             cutoff_of(bad)

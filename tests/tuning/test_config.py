@@ -47,6 +47,9 @@ def test_every_file_reads(path, hm):
         ({"study": {"sampler": {"name": "nsga2"}}}, "is for the objective 'pareto'"),
         ({"study": {"test_seeds": [0]}}, "test_seeds expects"),
         ({"study": {"test_seeds": [5, 5]}}, "test_seeds expects"),
+        *(({"study": {"reference": bad}}, r"study\.reference") for bad in (float("nan"), float("inf"), 0.0, -0.1)),
+        ({"search": {"models": {"VBPR": {"embedding_dim": {"choices": [[1, 2]]}}}}},
+         r"VBPR\.embedding_dim: 'Categorical' expects text, numbers, .* \(got \[1, 2\]\)"),
         ({"search": {"modles": {}}}, "did you mean 'models'"),
         ({"search": {"models": {"VPBR": {}}}}, "unknown label 'VPBR'; did you mean 'VBPR'"),
         ({"search": {"models": {"VBPR": {"reg": {"low": -1.0, "log": False}}}}, "models": [{"name": "VBPR"}],
@@ -194,6 +197,9 @@ def test_the_description_leaves_out_what_may_change(toy):
 
 
 def test_files(tmp_path):
+    (tmp_path / "c.json").write_text("[1, 2]")
+    with pytest.raises(ConfigError, match=r"c\.json: expects a table of keys"):
+        read_study(tmp_path / "c.json")
     path = tmp_path / "c.toml"
     path.write_text(
         'name = "t"\n[data]\nformat = "synthetic"\n[[models]]\nname = "VBPR"\n[study]\nobjective = "clean"\n'

@@ -47,6 +47,12 @@ def test_what_cannot_be_opened_is_said(tmp_path):
     path.write_text("no database, and longer than the header of one " * 9)
     with pytest.raises(CheckpointError, match=r"cannot open the storage sqlite:///.*study\.db"):
         open_storage(str(path))
+    for file in ("study.db", "study.journal"):
+        with pytest.raises(CheckpointError, match=rf"cannot open the storage .*{file}: .*study\.db'\)"):
+            open_storage(str(path / file))
+    (tmp_path / "study.journal").mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot open the storage .*study\.journal: Is a directory"):
+        open_storage(str(tmp_path / "study.journal"))
     with pytest.raises(CheckpointError, match="cannot open the storage") as error:
         open_storage("postgresql://me:secret@127.0.0.1:9/studies")
     assert "secret" not in str(error.value)

@@ -37,6 +37,7 @@ def test_ends_show_the_whole_range():
         (lambda: Int(0, 2, log=True), "low > 0"),
         (lambda: Categorical([]), "at least one"),
         (lambda: Categorical(["a", "a"]), "different"),
+        (lambda: Categorical([[1, 2]]), r"expects text, numbers, truth values or None \(got \[1, 2\]\)"),
     ],
 )
 def test_empty_ranges_are_refused(make, message):
