@@ -21,18 +21,18 @@ def build(
 
     Args:
         model: The model.
-        defense: The defense; one that is a model around the model is put around it here if it wants to be trained.
+        defense: The defense; what goes around the model is put around it here if it wants to be trained.
         data: The data set.
         seed: Seed of the initial parameters.
         arguments: The defense's arguments (default: those that it has).
     """
-    plain: Recommender = model.kind.from_data(data, **model.arguments, seed=seed)
-    if defense.wraps:
-        return (_around(plain, defense, data, seed) if defense.kind.trains else plain), None
-    if defense.kind is None:
-        return plain, None
+    victim: Recommender = model.kind.from_data(data, **model.arguments, seed=seed)
+    if defense.around is not None and defense.around.kind.trains:
+        victim = _around(victim, defense.around, data, seed)
+    if defense.kind is None or defense.wraps:
+        return victim, None
     plugged: Defense = defense.kind(**(defense.arguments if arguments is None else arguments))
-    return plain, plugged
+    return victim, plugged
 
 
 def finish(model: Recommender, defense: Component, data: HeteroData, seed: int) -> Recommender:
@@ -44,8 +44,10 @@ def finish(model: Recommender, defense: Component, data: HeteroData, seed: int) 
         data: The data set.
         seed: The seed.
     """
-    late = defense.wraps and not defense.kind.trains
-    return _around(model, defense, data, seed).to(model.device) if late else model
+    around = defense.around
+    if around is None or around.kind.trains:
+        return model
+    return _around(model, around, data, seed).to(model.device)
 
 
 def _around(model: Recommender, defense: Component, data: HeteroData, seed: int) -> Recommender:

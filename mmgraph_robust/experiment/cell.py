@@ -175,7 +175,8 @@ def units(config: RunConfig, data: HeteroData) -> Iterator[Unit]:
 
 
 def _made_of(component: Component) -> list[Any]:
-    return [component.name, component.arguments, None if component.kind is None else _source(component.kind)]
+    own = [component.name, component.arguments, None if component.kind is None else _source(component.kind)]
+    return own if component.wrapper is None else [*own, _made_of(component.wrapper)]
 
 
 def _source(kind: type) -> str:

@@ -34,6 +34,7 @@ class Component:
         arguments: Its arguments, defaults included.
         training: Arguments of :func:`~mmgraph_robust.training.fit` that it overrides.
         only: Of a defense: labels of the models that it is combined with (None: all that read features).
+        wrapper: Of a defense that plugs into training: the one that goes around the model besides, if any.
     """
 
     kind: Any
@@ -42,11 +43,17 @@ class Component:
     arguments: dict[str, Any]
     training: dict[str, Any]
     only: tuple[str, ...] | None = None
+    wrapper: Component | None = None
 
     @property
     def wraps(self) -> bool:
         """Whether this defense is a model around the model, and not a part of its training."""
         return self.kind is not None and issubclass(self.kind, WrappedModel)
+
+    @property
+    def around(self) -> Component | None:
+        """What goes around the model: this defense itself, or its wrapper, if any."""
+        return self if self.wraps else self.wrapper
 
     def fits(self, model: Component) -> bool:
         """Whether this defense is combined with `model`."""
@@ -61,6 +68,8 @@ class Component:
             described["training"] = self.training
         if self.only is not None:
             described["only"] = list(self.only)
+        if self.wrapper is not None:
+            described["wrapper"] = {"name": self.wrapper.name, **self.wrapper.arguments}
         return described
 
 
@@ -98,12 +107,17 @@ def read_component(
     name, label, training, arguments = _take(kind, values)
     only = _names(arguments.pop("only", None), f"defenses.{label}.only") if kind == "defenses" else None
     read = _names(arguments.pop("modalities", None), f"models.{label}.modalities") if kind == "models" else None
+    around = arguments.pop("wrapper", None) if kind == "defenses" else None
     if kind == "defenses" and name == "none":
-        if arguments or only is not None:
-            raise ConfigError(f"defenses.none takes no arguments (got {sorted(arguments) or 'only'})")
+        if arguments or only is not None or around is not None:
+            given = sorted(arguments) or ("wrapper" if only is None else "only")
+            raise ConfigError(f"defenses.none takes no arguments (got {given})")
         return Component(None, name, label, {}, _own_training(training, shared, f"defenses.{label}"))
     found = find_component(kind, name)
     wraps = kind == "defenses" and issubclass(found, WrappedModel)
+    if wraps and around is not None:
+        raise ConfigError(f"defenses.{label}: '{name}' goes around the model itself, and takes no 'wrapper'")
+    wrapper = None if around is None else _read_wrapper(around, f"defenses.{label}.wrapper")
     given = GIVEN_TO_MODEL if kind == "models" else GIVEN_TO_WRAPPER if wraps else ()
     checked = check_arguments(found, arguments, f"{kind}.{name}", given)
     if read is not None:
@@ -114,7 +128,7 @@ def read_component(
             found(**checked)
         except MMGraphError as error:
             raise type(error)(f"{kind}.{label}: {error}") from None
-    return Component(found, name, label, checked, _own_training(training, shared, f"{kind}.{name}"), only)
+    return Component(found, name, label, checked, _own_training(training, shared, f"{kind}.{name}"), only, wrapper)
 
 
 def read_attack(values: Mapping[str, Any]) -> tuple[Component, AttackPlan]:
@@ -177,6 +191,18 @@ def check_label(label: str, where: str) -> str:
     if not label.translate(str.maketrans("", "", "_-.+")).isalnum():
         raise ConfigError(f"{where} expects letters, digits, '.', '_', '-', '+' (got '{label}')")
     return label
+
+
+def _read_wrapper(values: Any, where: str) -> Component:
+    """A defense that goes around the model, beside one that plugs into its training."""
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+        raise ConfigError(f"{where}: expects the name and the arguments of a defense (got {values!r})")
+    name = values["name"]
+    found = find_component("defenses", name)
+    if not issubclass(found, WrappedModel):
+        raise ConfigError(f"{where}: '{name}' plugs into training and goes around no model")
+    arguments = {key: value for key, value in values.items() if key != "name"}
+    return Component(found, name, name, check_arguments(found, arguments, where, GIVEN_TO_WRAPPER), {})
 
 
 def _own_training(own: dict[str, Any], shared: Mapping[str, Any], where: str) -> dict[str, Any]:

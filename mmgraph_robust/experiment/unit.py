@@ -150,6 +150,8 @@ class UnitRunner:
         history = fit(model, data, defense, seed=unit.seed, checkpoint=checkpoint, progress=self.progress, **settings)
         model = finish(model, unit.defense, data, unit.seed)
         plugged = {"name": unit.defense.name, **unit.defense.arguments} if defense is None else defense.describe()
+        if unit.defense.wrapper is not None:
+            plugged["wrapper"] = {"name": unit.defense.wrapper.name, **unit.defense.wrapper.arguments}
         save_model(model, folder.model(unit), data)
         record = {
             "epochs": history.epochs,
