@@ -110,8 +110,8 @@ def read_component(
     around = arguments.pop("wrapper", None) if kind == "defenses" else None
     if kind == "defenses" and name == "none":
         if arguments or only is not None or around is not None:
-            given = sorted(arguments) or ("wrapper" if only is None else "only")
-            raise ConfigError(f"defenses.none takes no arguments (got {given})")
+            what = sorted(arguments) or ("wrapper" if only is None else "only")
+            raise ConfigError(f"defenses.none takes no arguments (got {what})")
         return Component(None, name, label, {}, _own_training(training, shared, f"defenses.{label}"))
     found = find_component(kind, name)
     wraps = kind == "defenses" and issubclass(found, WrappedModel)

@@ -307,6 +307,41 @@ def test_defenses_around_a_model_are_named_like_any_other(tmp_path):
         RunConfig(SMALL | {"models": models, "defenses": [{"name": "TrustedItemGraph", "flor": 0.1}]})
 
 
+def test_a_defense_that_plugs_in_may_have_another_around_the_model(tmp_path):
+    models = [{"name": "LATTICE", "embedding_dim": 4, "knn_k": 3, "refresh_every": 1}]
+    listwise = {"name": "ListwiseAdversarialTraining", "rivals": 8}
+    soft = {"name": "TrustedItemGraph", "floor": 1.0}
+    defenses = [
+        {"name": "none"}, soft, listwise, listwise | {"label": "both", "wrapper": soft},
+        listwise | {"label": "smoothed", "wrapper": {"name": "Smoothed", "samples": 2}},
+    ]  # fmt: skip
+    config = RunConfig(SMALL | {"models": models, "defenses": defenses})
+    assert RunConfig(config.describe()).describe() == config.describe()
+    entries = {e["defense"]: e for e in run(config, tmp_path, progress=False)}
+    losses = {key: [epoch["loss"] for epoch in entry["training"]["history"]] for key, entry in entries.items()}
+    # Around the model from the first step, or only once it is trained.
+    assert len({str(losses[name]) for name in ("none", "TrustedItemGraph", "ListwiseAdversarialTraining", "both")}) == 4
+    assert losses["smoothed"] == losses["ListwiseAdversarialTraining"]
+    data = config.build_data()
+    inside = mr.models.LATTICE.from_data(data, embedding_dim=4, knn_k=3, refresh_every=1, seed=0)
+    model = mr.defenses.TrustedItemGraph(inside, data, floor=1.0)
+    history = mr.fit(
+        model, data, mr.defenses.ListwiseAdversarialTraining(rivals=8), seed=0, progress=False, **config.training
+    )
+    assert [record["loss"] for record in history.records] == losses["both"]
+    told = entries["both"]["config"]["defense"]
+    assert (told["name"], told["wrapper"]["name"], told["wrapper"]["floor"]) == (listwise["name"], soft["name"], 1.0)
+    for entry, match in (
+        (soft | {"wrapper": soft}, "goes around the model itself, and takes no 'wrapper'"),
+        (listwise | {"wrapper": listwise}, "defenses.ListwiseAdversarialTraining.wrapper: .* goes around no model"),
+        (listwise | {"wrapper": "TrustedItemGraph"}, "wrapper: expects the name and the arguments of a defense"),
+        (listwise | {"wrapper": soft | {"flor": 1.0}}, "unknown key 'flor'; did you mean 'floor'"),
+        ({"name": "none", "wrapper": soft}, "defenses.none takes no arguments .got wrapper"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            RunConfig(SMALL | {"models": models, "defenses": [entry]})
+
+
 def test_two_labels_of_one_setting_are_two_units_and_train_once(tmp_path):
     models = [{"name": "VBPR", "embedding_dim": 4}, {"name": "VBPR", "embedding_dim": 4, "label": "again"}]
     entries = run(RunConfig(SMALL | {"models": models}), tmp_path, progress=False)
