@@ -17,6 +17,7 @@ from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.data.schema import interactions, with_features
 from mmgraph_robust.errors import BudgetError, ConfigError, NonFiniteError
 from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models.base import check_recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import Described, child_generator
 
@@ -93,14 +94,15 @@ class Attack(Described):
             progress: Whether to show a progress bar.
 
         Raises:
-            ConfigError: If the threat names a modality that `data` lacks or that the model does not read, no feature
-                reaches the model's score, the threat model gives less knowledge than the attack needs, or a box leaves
-                out clean features.
+            ConfigError: If the model is no :class:`~mmgraph_robust.models.Recommender`, the threat names a modality
+                that `data` lacks or that the model does not read, no feature reaches the model's score, the threat
+                model gives less knowledge than the attack needs, or a box leaves out clean features.
             DataError: If the attacker knows no positives.
             BudgetError: If the attack overran its budget.
             NonFiniteError: If what it found is not finite.
         """
         started = time.perf_counter()
+        check_recommender(model)
         self._check_knowledge(threat)
         if model.feature_path == "none" and self.states_immunity:
             return untouched(model, data, threat)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from mmgraph_robust.data.schema import ITEM, USER, interactions
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.metrics import METRICS, hits, rank_items, ranking_metrics, score_margins
 from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models.base import check_recommender
 from mmgraph_robust.sparse import Adjacency
 
 
@@ -112,14 +113,22 @@ def embed(model: Recommender, data: HeteroData, graph: Graph | None = None) -> E
         model: The model; its mode is left as it was.
         data: The data, clean or attacked.
         graph: The graph of `data` compiled for the model, where it is at hand.
+
+    Raises:
+        ConfigError: If the model is no :class:`~mmgraph_robust.models.Recommender`.
+        DataError: If its forward pass returns no :class:`~mmgraph_robust.models.Embeddings`.
     """
+    check_recommender(model)
     # A model that draws in its forward pass draws the same in every evaluation.
     with frozen(model), torch.no_grad():
         graph = model.graph(data) if graph is None else graph
-        embeddings: Embeddings = model(model.features(data), graph.to(model.device))
+        found: Any = model(model.features(data), graph.to(model.device))
+    if not isinstance(found, Embeddings):
+        kind = type(found).__name__
+        raise DataError(f"'{type(model).__name__}' expects its forward pass to return 'Embeddings' (got a {kind})")
     # A model without layers returns its parameters themselves, which go on to change where it is trained on.
     own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
-    return embeddings.map(lambda x: x.detach().clone() if x.untyped_storage().data_ptr() in own else x.detach())
+    return found.map(lambda x: x.detach().clone() if x.untyped_storage().data_ptr() in own else x.detach())
 
 
 def evaluate(

@@ -118,6 +118,8 @@ def read_component(
     if wraps and around is not None:
         raise ConfigError(f"defenses.{label}: '{name}' goes around the model itself, and takes no 'wrapper'")
     wrapper = None if around is None else _read_wrapper(around, f"defenses.{label}.wrapper")
+    if wrapper is not None and "label" not in values:
+        label = f"{name}+{wrapper.name}"
     given = GIVEN_TO_MODEL if kind == "models" else GIVEN_TO_WRAPPER if wraps else ()
     checked = check_arguments(found, arguments, f"{kind}.{name}", given)
     if read is not None:

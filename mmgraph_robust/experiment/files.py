@@ -78,6 +78,8 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: '{'.'.join(path)}' is not a section")
         place[last] = value
+        if path == ["training"]:
+            _set_own_training(values, last, value)
     return values
 
 
@@ -89,6 +91,20 @@ def _set_each(each: Any, path: Sequence[str], value: Any) -> None:
         if isinstance(place, dict):
             # One table each: the next override may change it on one data set only.
             place[path[-1]] = copy.deepcopy(value)
+
+
+def _set_own_training(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a key of the training also in the entries that have one of their own, which would win over it."""
+    for kind in ("models", "defenses"):
+        entries = values.get(kind)
+        for entry in entries if isinstance(entries, list) else ():
+            if not isinstance(entry, dict):
+                continue
+            each = entry.get("on")
+            for holder in (entry, *(each.values() if isinstance(each, dict) else ())):
+                own = holder.get("training") if isinstance(holder, dict) else None
+                if isinstance(own, dict) and key in own:
+                    own[key] = copy.deepcopy(value)
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:

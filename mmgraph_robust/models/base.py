@@ -333,6 +333,19 @@ class Recommender(Checked, torch.nn.Module):
             raise ConfigError(unknown_name("modality", name, self.feature_dims))
 
 
+def check_recommender(model: object) -> None:
+    """Sees that what is trained, evaluated or attacked keeps the contract of a model.
+
+    Raises:
+        ConfigError: If it is no :class:`Recommender`.
+    """
+    if not isinstance(model, Recommender):
+        raise ConfigError(
+            "expects a model whose class is a subclass of 'mmgraph_robust.models.Recommender' "
+            f"(got a '{type(model).__name__}'): let it inherit from that"
+        )
+
+
 def _named_arguments(cls: type, model: Recommender, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a constructor by name; what it takes as ``*args, **kwargs`` is its base's to name."""
     result: dict[str, Any] = {}

@@ -32,6 +32,12 @@ class Embeddings:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for side in (self.user, self.item):
+            if not isinstance(side, Mapping):
+                raise DataError(
+                    f"'Embeddings' expects a matrix per channel, as in {{'id': user}}, for users and for items "
+                    f"(got a {type(side).__name__})"
+                )
         if not self.user or set(self.user) != set(self.item):
             raise DataError(
                 f"'Embeddings' expects the same channels, at least one, for users and items "

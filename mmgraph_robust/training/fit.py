@@ -25,6 +25,7 @@ from mmgraph_robust.errors import CheckpointError, ConfigError
 from mmgraph_robust.evaluation.ranking import Evaluator, embed
 from mmgraph_robust.metrics import cutoff_of
 from mmgraph_robust.models import Recommender
+from mmgraph_robust.models.base import check_recommender
 from mmgraph_robust.training.checkpoint import describe_model, load_checkpoint, save_checkpoint
 from mmgraph_robust.training.guards import check_defended, check_gradients, check_loss
 from mmgraph_robust.typing import Features
@@ -135,6 +136,7 @@ def fit(
         learning_rate_decay=learning_rate_decay, weight_decay=weight_decay, patience=patience, eval_every=eval_every,
         monitor=monitor, checkpoint_every=checkpoint_every,
     )  # fmt: skip
+    check_recommender(model)
     if defense is not None and not isinstance(defense, Defense):
         raise ConfigError(
             f"'defense' expects an object such as FeatureNoise(), or None (got {defense!r}, a {type(defense).__name__})"

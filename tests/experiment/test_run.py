@@ -329,6 +329,9 @@ def test_a_defense_that_plugs_in_may_have_another_around_the_model(tmp_path):
         model, data, mr.defenses.ListwiseAdversarialTraining(rivals=8), seed=0, progress=False, **config.training
     )
     assert [record["loss"] for record in history.records] == losses["both"]
+    assert RunConfig(SMALL | {"models": models, "defenses": [listwise | {"wrapper": soft}]}).defenses[0].label == (
+        "ListwiseAdversarialTraining+TrustedItemGraph"
+    )
     told = entries["both"]["config"]["defense"]
     assert (told["name"], told["wrapper"]["name"], told["wrapper"]["floor"]) == (listwise["name"], soft["name"], 1.0)
     for entry, match in (

@@ -62,6 +62,26 @@ def test_the_command_line_has_the_last_word_in_tables_within_entries(tmp_path):
     assert scales(whole, on_one) == [{"visual": 0.1}, {"visual": 0.2}]
 
 
+def test_the_command_line_sets_the_training_of_all(tmp_path):
+    path = tmp_path / "two.json"
+    models = [
+        {"name": "VBPR", "training": {"max_epochs": 30}, "on": {"b": {"training": {"max_epochs": 40, "patience": 9}}}},
+        {"name": "GRCN", "training": {"batch_size": 64}},
+    ]  # fmt: skip
+    path.write_text(json.dumps(TWO | {"models": models}))
+
+    def epochs(*changes):
+        runs = read_suite(path, changes).runs.values()
+        return [(run.training | m.training)["max_epochs"] for run in runs for m in run.models]
+
+    assert epochs("training.max_epochs=7") == [7] * 4
+    # The last word is the last one.
+    assert epochs("training.max_epochs=7", "models.VBPR.training.max_epochs=8") == [8, 7, 8, 7]
+    (_, b) = read_suite(path, ["training.max_epochs=7"]).runs.values()
+    assert b.models[0].training == {"max_epochs": 7, "patience": 9}
+    assert b.models[1].training == {"batch_size": 64}
+
+
 def test_cells_are_named_by_what_makes_them():
     plan = make_plan(Suite(TWO))
     assert len(plan.units) == 8

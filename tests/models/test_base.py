@@ -307,6 +307,29 @@ def test_features_of_another_size_are_refused(tiny, shop):
         VBPR.from_data(tiny, modalities=["visual"]).features(shop)
 
 
+def test_what_is_no_model_is_told(tiny):
+    class Module(torch.nn.Module):
+        pass
+
+    class Tuple(mr.models.Recommender):
+        def forward(self, features, graph):
+            return torch.ones(10, 1), torch.ones(8, 1)
+
+    threat = mr.attacks.ThreatModel(["visual"], 0.05)
+    for call in (
+        lambda: mr.fit(Module(), tiny),
+        lambda: mr.evaluate(Module(), tiny),
+        lambda: mr.attacks.PGD()(Module(), tiny, threat),
+        lambda: mr.attacks.suite("standard")(Module(), tiny, threat),
+    ):
+        with pytest.raises(ConfigError, match=r"subclass of 'mmgraph_robust.models.Recommender' \(got a 'Module'\)"):
+            call()
+    with pytest.raises(DataError, match=r"'Tuple' expects its forward pass to return 'Embeddings' \(got a tuple\)"):
+        mr.evaluate(Tuple(10, 8, {}), tiny, k=(2,))
+    with pytest.raises(DataError, match=r"expects a matrix per channel, .* \(got a Tensor\)"):
+        Embeddings(torch.ones(3, 2), torch.ones(4, 2))
+
+
 def test_embeddings_contract():
     one = {"id": torch.randn(3, 2)}
     with pytest.raises(DataError, match="channels"):
