@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from mmgraph_robust.errors import MMGraphError
-from mmgraph_robust.utils import keep_freed_memory
+from mmgraph_robust.utils import Terminated, keep_freed_memory
 
 app = typer.Typer(
     help="Multi-modal graph recommendation: train, attack, defend and measure.",
@@ -47,10 +47,10 @@ def _clear_errors(function: Callable[..., None]) -> Callable[..., None]:
         except (MMGraphError, OSError) as error:
             Console(stderr=True).print(Text(f"{type(error).__name__}: {error}"), soft_wrap=True)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             again = function.__name__ in ("demo", "run", "bench", "train", "tune")
             Console(stderr=True).print("interrupted" + ("; the same command goes on from here" if again else ""))
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
 
     return wrapped
 

@@ -31,7 +31,7 @@ from mmgraph_robust.experiment.suite import Suite
 from mmgraph_robust.experiment.unit import UnitRunner
 from mmgraph_robust.experiment.workers import Workers
 from mmgraph_robust.training import data_hash
-from mmgraph_robust.utils import claim, keep_freed_memory, read_json, write_json
+from mmgraph_robust.utils import claim, keep_freed_memory, read_json, terminable, write_json
 
 _LOG = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 1.0
@@ -69,6 +69,7 @@ def run(
 
     Raises:
         MMGraphError: If cells failed, once all the others are done and reported; the message names them.
+        Terminated: If the process is asked to end (SIGTERM) while others work for it.
     """
     if jobs < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'run' expects jobs and threads >= 1 (got {jobs} and {threads})")
@@ -91,7 +92,8 @@ def run(
         ]
 
     if jobs > 1 or cluster is not None:
-        with Workers(jobs, cluster) as workers:
+        # Whoever ends this process alone, as a batch system does, ends its workers, too.
+        with terminable(), Workers(jobs, cluster) as workers:
             _work(plan, lambda chosen: workers(_do_elsewhere, tasks(chosen)), told)
     else:
         _work(plan, lambda chosen: map(partial(_do, progress=progress), tasks(chosen)), told)

@@ -25,8 +25,8 @@ from mmgraph_robust.tuning.objective import Objective, Workbench, find_reference
 from mmgraph_robust.tuning.storage import check_storage, default_storage, has_heartbeat, shown
 from mmgraph_robust.tuning.study import claim_value, open_study
 from mmgraph_robust.tuning.worker import Objective as TrialFunction
-from mmgraph_robust.tuning.worker import Tell, Worker, best_so_far, terminable
-from mmgraph_robust.utils import keep_freed_memory
+from mmgraph_robust.tuning.worker import Tell, Worker, best_so_far
+from mmgraph_robust.utils import keep_freed_memory, terminable
 
 _LOG = logging.getLogger(__name__)
 _DEATHS = 5

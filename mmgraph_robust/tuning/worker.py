@@ -6,13 +6,9 @@ import gc
 import logging
 import math
 import multiprocessing
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -23,32 +19,12 @@ from mmgraph_robust.tuning.config import StudyConfig
 from mmgraph_robust.tuning.journal import FileLock
 from mmgraph_robust.tuning.objective import FAILURES
 from mmgraph_robust.tuning.study import is_feasible, results, spent
+from mmgraph_robust.utils import Terminated
 
 _LOG = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 Objective = Callable[[Trial], float | tuple[float, ...]]
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Turns SIGTERM into :class:`Terminated`, so that a trial is put back before its process ends."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated("terminated")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Worker:

@@ -15,6 +15,7 @@ from mmgraph_robust.utils.packing import pack, unpack
 from mmgraph_robust.utils.plugins import find_class, load_plugin, plugins, room_classes
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
 from mmgraph_robust.utils.seed import child_generator
+from mmgraph_robust.utils.signals import Terminated, terminable
 from mmgraph_robust.utils.topk import stable_topk
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Domain",
     "Float",
     "Int",
+    "Terminated",
     "atomic_write",
     "bad_gradient",
     "child_generator",
@@ -48,6 +50,7 @@ __all__ = [
     "row_lengths",
     "sha256_file",
     "stable_topk",
+    "terminable",
     "unit_rows",
     "unpack",
     "write_json",

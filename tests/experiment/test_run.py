@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,9 @@ run(RunConfig(json.loads(sys.argv[1])), sys.argv[2], progress=False, threads=1)
 """
 
 
-def start(config, folder):
-    command = [sys.executable, "-W", "ignore", "-c", SHARED, json.dumps(config), str(folder)]
+def start(config, folder, jobs=1):
+    script = SHARED.replace("threads=1", f"threads=1, jobs={jobs}")
+    command = [sys.executable, "-W", "ignore", "-c", script, json.dumps(config), str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -129,6 +131,35 @@ def test_sigkill_costs_nothing_that_was_done(tmp_path):
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     for name, content in before.items():
         assert (tmp_path / "killed" / "entries" / name).read_bytes() == content
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes where Linux lists them")
+def test_workers_end_with_a_run_that_is_asked_to_end(tmp_path):
+    config = CONFIG | {"models": CONFIG["models"][1:], "training": {"max_epochs": 2000, "patience": 2000}}
+    process = start(config, tmp_path / "ended", jobs=2)
+
+    def workers():
+        found = set()
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError, IndexError):
+                state, parent = path.read_text().rpartition(")")[2].split()[:2]
+                if state != "Z" and int(parent) == process.pid:
+                    found.add(int(path.parent.name))
+        return found
+
+    while process.poll() is None and not list((tmp_path / "ended" / "checkpoints").glob("*.pt")):
+        time.sleep(0.05)
+    theirs = workers()
+    assert len(theirs) >= 2
+    os.kill(process.pid, signal.SIGTERM)
+    told, _ = process.communicate()
+    assert "Terminated" in told
+    for _ in range(200):
+        alive = [pid for pid in theirs if Path(f"/proc/{pid}").exists()]
+        if not alive:
+            break
+        time.sleep(0.05)
+    assert not alive
 
 
 def test_a_changed_configuration_adds_what_is_missing_and_shows_no_other(tmp_path, caplog):

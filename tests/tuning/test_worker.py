@@ -7,7 +7,8 @@ import pytest
 from optuna.trial import TrialState
 
 from mmgraph_robust.errors import CheckpointError, NonFiniteError
-from mmgraph_robust.tuning.worker import Terminated, Worker, best_so_far, terminable
+from mmgraph_robust.tuning.worker import Worker, best_so_far
+from mmgraph_robust.utils import Terminated, terminable
 
 
 @pytest.fixture
