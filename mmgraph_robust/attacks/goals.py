@@ -80,8 +80,7 @@ class Goal:
         Raises:
             ConfigError: If some are not.
         """
-        for name, number in (("users", num_users), ("items", num_items)):
-            check_ids(name, getattr(self, name, None) or (), number)
+        check_ids("users", self.users or (), num_users)
 
     @property
     def measure_name(self) -> str:
@@ -172,6 +171,11 @@ class Hide(Goal):
         user, item = embeddings.check_finite().concatenated()
         lists = rank_items(user, item, users, seen, self.k)
         return users, exposure(lists, self._targets(seen))
+
+    def check_ids(self, num_users: int, num_items: int) -> None:
+        """Sees that users and target items are those of a data set."""
+        super().check_ids(num_users, num_items)
+        check_ids("items", self.items, num_items)
 
     def _targets(self, seen: Adjacency) -> Tensor:
         check_ids("items", self.items, seen.num_cols)

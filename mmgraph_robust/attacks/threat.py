@@ -106,19 +106,6 @@ class ThreatModel:
                 raise ConfigError(f"'box' of modality '{name}' expects (low, high) with low <= high (got {limits})")
         object.__setattr__(self, "box", {name: (float(b[0]), float(b[1])) for name, b in self.box.items()})
 
-    def check_ids(self, num_users: int, num_items: int) -> None:
-        """Sees that the ids, its own and its goal's, are those of a data set.
-
-        Args:
-            num_users: Number of its users.
-            num_items: Number of its items.
-
-        Raises:
-            ConfigError: If some are not.
-        """
-        check_ids("items", self.items or (), num_items)
-        self.goal.check_ids(num_users, num_items)
-
     def radii(self, features: Features) -> Features:
         """The budget of each attacked modality in the unit of its features.
 

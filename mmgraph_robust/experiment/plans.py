@@ -9,6 +9,7 @@ from pydantic import Field
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.attacks import Goal, Hide, Promote, ThreatModel, Untargeted, modality_sets, pick_items
+from mmgraph_robust.attacks.goals import check_ids
 from mmgraph_robust.data import modalities
 from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.errors import ConfigError, unknown_name
@@ -108,7 +109,8 @@ class AttackPlan(Strict):
             for budget in self.budgets
         ]
         for threat in threats:
-            threat.check_ids(int(data[USER].num_nodes), int(data[ITEM].num_nodes))
+            check_ids("items", threat.items or (), int(data[ITEM].num_nodes))
+            threat.goal.check_ids(int(data[USER].num_nodes), int(data[ITEM].num_nodes))
         return threats
 
     def _threat(
