@@ -11,7 +11,7 @@ from torch import Tensor
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.structure import Structure, lasting
-from mmgraph_robust.utils import is_on
+from mmgraph_robust.utils import is_on, is_whole
 
 Normalization: TypeAlias = Literal["sym", "row", "col", "gcn"]
 
@@ -84,13 +84,17 @@ class Adjacency:
     def from_matrix(cls, matrix: Any) -> Adjacency:
         """Compiles a sparse matrix of another library, rows staying rows; explicit zeros are kept.
 
+        Gradients flow to the values of a torch tensor that requires them; its duplicate entries are added up first.
+
         Args:
             matrix: A sparse torch tensor (COO, CSR or CSC), a ``torch_sparse.SparseTensor``, or a SciPy matrix.
 
         Raises:
-            DataError: If it is none of these.
+            DataError: If it is none of these, has not two dimensions, or holds anything but real numbers.
         """
         num_rows, num_cols, row, col, values = _triplets(matrix)
+        if values is not None and values.is_complex():
+            raise DataError(f"'matrix' expects real numbers (got {values.dtype})")
         if values is not None and not values.is_floating_point():
             values = values.to(torch.get_default_dtype())
         return cls.from_edge_index(torch.stack([row, col]), num_rows=num_rows, num_cols=num_cols, values=values)
@@ -182,7 +186,12 @@ class Adjacency:
 
         Args:
             keep: ``[num_edges]`` boolean, in this matrix's edge order.
+
+        Raises:
+            DataError: If `keep` is anything else.
         """
+        if not isinstance(keep, Tensor):
+            raise DataError(f"'keep' expects a tensor (got {type(keep).__name__})")
         if keep.dtype != torch.bool or keep.shape != (self.num_edges,) or keep.device != self.device:
             raise DataError(
                 f"'keep' expects [{self.num_edges}] booleans on {self.device} "
@@ -204,7 +213,7 @@ class Adjacency:
             raise DataError(f"self loops expect a square matrix (got {self})")
         node = torch.arange(self.num_rows, device=self.device)
         edge_index = torch.cat([self.edge_index(), torch.stack([node, node])], dim=1)
-        values = self.values()
+        values = self._stored_values()
         values = torch.cat([values, values.new_full((self.num_rows,), value)])
         return Adjacency.from_edge_index(edge_index, num_rows=self.num_rows, num_cols=self.num_cols, values=values)
 
@@ -219,7 +228,7 @@ class Adjacency:
             torch.cat([matrix.edge_index() for matrix in matrices], dim=1),
             num_rows=num_rows,
             num_cols=num_cols,
-            values=torch.cat([matrix.values() for matrix in matrices]),
+            values=torch.cat([matrix._stored_values() for matrix in matrices]),
         )
 
     def values(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -227,6 +236,10 @@ class Adjacency:
         if self.value is None:
             return torch.ones(self.num_edges, dtype=dtype or torch.float32, device=self.device)
         return self.value.to(dtype or torch.promote_types(self.value.dtype, torch.float32))
+
+    def _stored_values(self) -> Tensor:
+        """:meth:`values` in the type that they are stored in."""
+        return self.values(torch.float32 if self.value is None else self.value.dtype)
 
     def degree(self) -> Tensor:
         """``[num_rows]`` number of stored edges of every row (int64)."""
@@ -268,7 +281,7 @@ class Adjacency:
 
     def to_dense(self) -> Tensor:
         """``[num_rows, num_cols]``; for tests and tiny graphs."""
-        value = self.values(torch.float32 if self.value is None else self.value.dtype)
+        value = self._stored_values()
         dense = torch.zeros(self.num_rows * self.num_cols, dtype=value.dtype, device=self.device)
         return dense.index_add(0, self.row.long() * self.num_cols + self.col.long(), value).view(*self.shape)
 
@@ -282,7 +295,12 @@ def _triplets(matrix: Any) -> tuple[int, int, Tensor, Tensor, Tensor | None]:
         if matrix.layout not in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc) or matrix.dim() != 2:
             raise DataError(f"'matrix' expects two dimensions in COO, CSR or CSC layout (got {_kind(matrix)})")
         coo = matrix.to_sparse_coo()
-        # Not coalesced: duplicates would be summed and explicit zeros dropped.
+        if matrix.requires_grad:
+            # Without coalescing, torch hands out values that no gradient flows through.
+            coo = coo.coalesce()
+            row, col = coo.indices()
+            return matrix.size(0), matrix.size(1), row, col, coo.values()
+        # Not coalesced: duplicates would be summed.
         row, col = coo._indices()
         return matrix.size(0), matrix.size(1), row, col, coo._values()
     if hasattr(matrix, "sparse_sizes") and hasattr(matrix, "coo"):
@@ -290,7 +308,12 @@ def _triplets(matrix: Any) -> tuple[int, int, Tensor, Tensor, Tensor | None]:
         return matrix.size(0), matrix.size(1), row, col, values
     if hasattr(matrix, "tocoo"):
         coo = matrix.tocoo()
-        row, col, values = (torch.from_numpy(array.copy()) for array in (coo.row, coo.col, coo.data))
+        if len(coo.shape) != 2:
+            raise DataError(f"'matrix' expects two dimensions (got shape {list(coo.shape)})")
+        try:
+            row, col, values = (torch.from_numpy(array.copy()) for array in (coo.row, coo.col, coo.data))
+        except TypeError as error:
+            raise DataError(f"'matrix' expects numbers of a type that torch knows (got {coo.dtype})") from error
         return coo.shape[0], coo.shape[1], row.long(), col.long(), values
     raise DataError(
         f"'matrix' expects a sparse torch tensor, a torch_sparse.SparseTensor or a SciPy matrix (got {_kind(matrix)}); "
@@ -317,8 +340,8 @@ def _power(total: Tensor, exponent: float) -> Tensor:
 
 
 def _check_ids(name: str, ids: Tensor, size: int | None) -> int:
-    if size is not None and size < 0:
-        raise DataError(f"'{name}' expects a number >= 0 (got {size})")
+    if size is not None and (not is_whole(size) or size < 0):
+        raise DataError(f"'{name}' expects a whole number >= 0 (got {size})")
     if ids.numel() == 0:
         return size or 0
     low, high = int(ids.min()), int(ids.max())

@@ -19,8 +19,11 @@ def check_tensor(name: str, x: Tensor, shape: tuple[int | str, ...], device: tor
         user: What needs it, for the message.
 
     Raises:
-        DataError: If `x` has another shape, holds anything but floating point numbers, or is on another device.
+        DataError: If `x` is no tensor, has another shape, holds anything but floating point numbers, or is on another
+            device.
     """
+    if not isinstance(x, Tensor):
+        raise DataError(f"'{name}' expects a tensor (got {type(x).__name__})")
     fixed = [(i, size) for i, size in enumerate(shape) if not isinstance(size, str)]
     if x.dim() != len(shape) or any(x.size(i) != size for i, size in fixed):
         raise DataError(f"'{name}' expects shape [{', '.join(map(str, shape))}] for {user} (got {list(x.shape)})")

@@ -1,7 +1,8 @@
 """Differentiable operators on an :class:`Adjacency`: products, edge dots, reductions and softmax over a row's edges.
 
 Every operator takes ``engine``, the name of the engine that computes it and its gradients (see
-:mod:`mmgraph_robust.sparse.engines`); :obj:`None` takes the environment's or the fastest measured one.
+:mod:`mmgraph_robust.sparse.engines`); :obj:`None` takes the environment's or the fastest measured one (on CUDA, where
+the order was not measured, the first). torch.func's transforms know none of the operators.
 """
 
 from __future__ import annotations
@@ -142,6 +143,9 @@ class _EdgeSoftmax(torch.autograd.Function):
 def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None, *, engine: str | None = None) -> Tensor:
     r"""The product :math:`A X`, with gradients to `x` and to the edge values.
 
+    It is computed in the type of `x`, in float32 at least, and edge values of another type are brought to that: those
+    in float64 lose digits beside features in float32.
+
     Args:
         adj: The matrix.
         x: ``[num_cols, dim]`` floating point features.
@@ -149,10 +153,10 @@ def spmm(adj: Adjacency, x: Tensor, value: Tensor | None = None, *, engine: str 
         engine: Who computes it.
 
     Shapes:
-        - **output:** ``[num_rows, dim]``
+        - **output:** ``[num_rows, dim]`` of the type of `x`
 
     Raises:
-        DataError: If `x` has another number of rows, another device, or is not floating point.
+        DataError: If `x` is no tensor, has another number of rows, another device, or is not floating point.
     """
     _check_dense("x", x, adj.num_cols, adj)
     if value is None:
@@ -173,15 +177,19 @@ def sddmm(adj: Adjacency, left: Tensor, right: Tensor, *, engine: str | None = N
         engine: Who computes it.
 
     Shapes:
-        - **output:** ``[num_edges]``, in the order of the edges of `adj`
+        - **output:** ``[num_edges]``, in the order of the edges of `adj`; where `left` and `right` differ in type, as
+          under autocast, of the wider one
+
+    Raises:
+        DataError: If one is no tensor, or has another shape or device, or is not floating point.
     """
     _check_dense("left", left, adj.num_rows, adj)
     _check_dense("right", right, adj.num_cols, adj)
-    if left.size(1) != right.size(1) or left.dtype != right.dtype:
-        raise DataError(
-            f"'left' and 'right' expect the same width and type "
-            f"(got {left.size(1)} of {left.dtype} and {right.size(1)} of {right.dtype})"
-        )
+    if left.size(1) != right.size(1):
+        raise DataError(f"'left' and 'right' expect the same width (got {left.size(1)} and {right.size(1)})")
+    if left.dtype != right.dtype:
+        wider = torch.promote_types(left.dtype, right.dtype)
+        left, right = left.to(wider), right.to(wider)
     result: Tensor = _SDDMM.apply(adj, left, right, engine)
     return result
 
@@ -254,4 +262,5 @@ def _check_dense(name: str, x: Tensor, rows: int, adj: Adjacency) -> None:
 
 
 def _check_edges(name: str, x: Tensor, adj: Adjacency, columns: bool) -> None:
-    check_tensor(name, x, (adj.num_edges, "dim") if columns and x.dim() == 2 else (adj.num_edges,), adj.device, adj)
+    wide = columns and isinstance(x, Tensor) and x.dim() == 2
+    check_tensor(name, x, (adj.num_edges, "dim") if wide else (adj.num_edges,), adj.device, adj)

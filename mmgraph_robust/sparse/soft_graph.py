@@ -18,6 +18,9 @@ class SoftGraph(Adjacency):
     :func:`~mmgraph_robust.sparse.knn_graph` computes, while gradients reach the weights of both, so a model that reads
     it unchanged tells what each neighbour that it does not have would do to the score.
 
+    What :meth:`~mmgraph_robust.sparse.Adjacency.with_value`, :meth:`~mmgraph_robust.sparse.Adjacency.select` and the
+    other methods that change values or edges return is a plain adjacency, which holds products and no selection.
+
     Args:
         structure: Where the edges are.
         cosine: ``[num_edges]`` cosines, in the order of the edges.

@@ -1,6 +1,6 @@
 """Small helpers that know nothing of recommendation: seeds, files, hashes, ordering, chunks, search domains."""
 
-from mmgraph_robust.utils.arguments import Checked, Described
+from mmgraph_robust.utils.arguments import Checked, Described, is_whole
 from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.dense import matmul
 from mmgraph_robust.utils.devices import is_on
@@ -37,6 +37,7 @@ __all__ = [
     "hash_json",
     "hash_tensors",
     "is_on",
+    "is_whole",
     "keep_freed_memory",
     "keeping_modes",
     "load_plugin",

@@ -7,6 +7,11 @@ from numbers import Integral
 from mmgraph_robust.errors import ConfigError
 
 
+def is_whole(value: object) -> bool:
+    """Whether `value` is a whole number: an ``int``, or one of NumPy's."""
+    return isinstance(value, Integral)
+
+
 class Checked:
     """Base of classes whose constructor looks at its arguments."""
 
@@ -19,7 +24,7 @@ class Checked:
     def _check_counts(self, least: int = 1, /, **counts: int) -> None:
         """Raises ConfigError for a count that is no whole number or below `least`."""
         for name, count in counts.items():
-            self._check(**{name: (isinstance(count, Integral), "to be a whole number", count)})
+            self._check(**{name: (is_whole(count), "to be a whole number", count)})
             self._check(**{name: (count >= least, f">= {least}", count)})
 
     def _check_rates(self, **rates: float) -> None:

@@ -143,6 +143,42 @@ def test_matrices_keep_duplicates_zeros_and_integers():
     assert adj.values().tolist() == [1.0, 2.0, 0.0]
 
 
+LAYOUTS = {"coo": torch.sparse_coo, "csr": torch.sparse_csr, "csc": torch.sparse_csc}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_learned_values_of_torch_matrices_keep_their_gradients(layout):
+    dense = torch.tensor([[0.0, 2.0, 0.5], [3.0, 0.0, 0.0]], requires_grad=True)
+    probe = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    adj = Adjacency.from_matrix(dense.to_sparse(layout=layout))
+    assert torch.equal(adj.to_dense(), dense)
+    (got,) = torch.autograd.grad(spmm(adj, probe).square().sum(), dense)
+    (expected,) = torch.autograd.grad((dense @ probe).square().sum(), dense)
+    assert torch.allclose(got, expected * (dense != 0), rtol=1e-4)
+    assert got.count_nonzero() == 3
+    # A matrix that is a leaf itself.
+    leaf = dense.detach().to_sparse(layout=layout).requires_grad_()
+    (own,) = torch.autograd.grad(spmm(Adjacency.from_matrix(leaf), probe).square().sum(), leaf)
+    assert torch.allclose(own.to_dense(), got, rtol=1e-4)
+
+
+def test_learned_duplicates_are_added_up_and_keep_their_gradients():
+    value = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    coo = torch.sparse_coo_tensor(torch.tensor([[1, 0, 1], [0, 1, 0]]), value, (2, 2))
+    adj = Adjacency.from_matrix(coo)
+    assert adj.values().tolist() == [2.0, 5.0]
+    spmm(adj, torch.tensor([[3.0], [7.0]])).sum().backward()
+    assert value.grad.tolist() == [3.0, 7.0, 3.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_stored_values_keep_their_type(dtype):
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), values=torch.ones(2, dtype=dtype))
+    made = [adj.with_self_loops(), Adjacency.sum([adj, adj]), adj.normalize("row"), adj.bipartite(), adj.t()]
+    assert [matrix.value.dtype for matrix in made] == [dtype] * 5
+    assert adj.unweighted().with_self_loops().value.dtype == torch.float32
+
+
 def test_edge_index_of_pyg_carries_its_size():
     edge_index = EdgeIndex([[0, 1], [2, 0]], sparse_size=(5, 4))
     assert Adjacency.from_edge_index(edge_index).shape == (5, 4)
@@ -180,6 +216,13 @@ SMALL = Adjacency.from_edge_index(torch.tensor([[0], [1]]))
         (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=torch.ones(2)), "values"),
         (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=torch.tensor([1])), "values"),
         (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), num_rows=-1), "num_rows"),
+        (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), num_rows=6.5), "'num_rows' expects a whole"),
+        (lambda: Adjacency.from_edge_index(torch.tensor([[0], [1]]), values=[1.0]), r"'values' .* \(got list\)"),
+        (lambda: Adjacency.from_matrix(scipy.sparse.coo_matrix([[1j]])), "real numbers"),
+        (lambda: Adjacency.from_matrix(torch.ones(2, 2, dtype=torch.cfloat).to_sparse()), "real numbers"),
+        (lambda: Adjacency.from_matrix(scipy.sparse.coo_array(np.ones(3))), r"two dimensions \(got shape \[3\]\)"),
+        (lambda: Adjacency.from_matrix(scipy.sparse.eye(2, dtype=np.longdouble)), "a type that torch knows"),
+        (lambda: SMALL.select([True]), r"'keep' expects a tensor \(got list\)"),
         (lambda: Adjacency.from_edge_index(torch.eye(2).to_sparse()), "from_matrix"),
         (lambda: Adjacency.from_matrix(torch.eye(2)), "from_edge_index"),
         (lambda: Adjacency.from_matrix("graph"), "'matrix'"),

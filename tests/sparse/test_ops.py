@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
@@ -88,6 +89,21 @@ def test_sddmm_equals_loop(adj):
     assert torch.allclose(sddmm(adj, left, right), expected, atol=1e-6)
 
 
+def test_edge_dots_of_two_types_are_of_the_wider_one(adj):
+    left, right = torch.randn(4, 3, requires_grad=True), torch.randn(5, 3).bfloat16().requires_grad_()
+    wide = right.detach().float().requires_grad_()
+    got, expected = sddmm(adj, left, right), sddmm(adj, left, wide)
+    assert torch.equal(got, expected)
+    grads = torch.autograd.grad(got.square().sum(), (left, right))
+    wanted = torch.autograd.grad(expected.square().sum(), (left, wide))
+    assert torch.equal(grads[0], wanted[0])
+    assert torch.equal(grads[1], wanted[1].bfloat16())
+    assert sddmm(adj, left.half(), right).dtype == torch.float32
+    # As layers under autocast meet it.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert sddmm(adj, left, torch.nn.Linear(3, 3)(torch.randn(5, 3))).dtype == torch.float32
+
+
 def test_edge_softmax_equals_pyg_and_does_not_overflow(adj):
     logits = torch.tensor([1e4, -3.0, 2.0, 0.5, 1e4, 1e4 - 1])
     assert torch.allclose(edge_softmax(adj, logits), softmax(logits, adj.row.long(), num_nodes=4))
@@ -129,6 +145,8 @@ def test_empty_graph_and_half_precision(adj):
         (lambda a: spmm(a, torch.randn(4, 3)), "'x'"),
         (lambda a: spmm(a, torch.ones(5, 3, dtype=torch.long)), "'x'"),
         (lambda a: spmm(a, torch.randn(5, 3), torch.ones(2)), "'value'"),
+        (lambda a: spmm(a, np.ones((5, 3))), r"'x' expects a tensor \(got ndarray\)"),
+        (lambda a: segment_reduce(a, [1.0] * 6), r"'x' expects a tensor \(got list\)"),
         (lambda a: sddmm(a, torch.randn(3, 3), torch.randn(5, 3)), "'left'"),
         (lambda a: sddmm(a, torch.randn(4, 3), torch.randn(5, 2)), "'left' and 'right'"),
         (lambda a: spmm(a, torch.randn(5, 3, device="meta")), "'x' is on meta"),

@@ -1,4 +1,5 @@
-"""Engines: who computes a sparse product. The fastest is chosen per device and operation from a measured table."""
+"""Engines: who computes a sparse product. The fastest is chosen per device and operation from a table, whose order was
+measured on the CPU; on CUDA it was not, and is a guess."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ ENGINES: dict[str, Engine] = {
 
 @cache
 def measured_order() -> dict[str, dict[str, list[str]]]:
-    """Engines from fast to slow, per device type and operation, as ``benchmarks/speed`` measured them."""
+    """Engines from fast to slow, per device type and operation: on the CPU as ``benchmarks/speed`` measured them, on
+    CUDA as one would expect, for it was not measured there."""
     table: dict[str, Any] = json.loads((files("mmgraph_robust.sparse") / "engines.json").read_text(encoding="utf-8"))
     return table
 
@@ -35,7 +37,7 @@ def measured_order() -> dict[str, dict[str, list[str]]]:
 def choose_engine(
     operation: Operation, device: torch.device, name: str | None = None, *, dtype: torch.dtype = torch.float32
 ) -> Engine:
-    """The engine for an operation: `name`, else the environment variable ``MMGRAPH_ENGINE``, else the measured table.
+    """The engine for an operation: `name`, else the environment variable ``MMGRAPH_ENGINE``, else the table.
 
     Args:
         operation: ``"matmul"``, ``"dot"`` or ``"segment"``.
