@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.knn import edge_cosine
 from mmgraph_robust.sparse.structure import Structure
-from mmgraph_robust.utils import is_on
+from mmgraph_robust.utils import is_on, is_whole
 
 
 class SoftGraph(Adjacency):
@@ -68,13 +72,32 @@ def soft_topk(score: Tensor, k: int, temperature: Tensor | float) -> Tensor:
 
     Args:
         score: ``[n, m]``
-        k: How many, below `m`.
-        temperature: Softness :math:`\tau`, a number or ``[n, 1]``; towards 0 it is the hard choice.
+        k: How many, from 0 to `m` - 1.
+        temperature: Softness :math:`\tau`, a positive number or ``[n, 1]`` of them; towards 0 it is the hard choice.
 
     Shapes:
-        - **output:** ``[n, m]``, with gradients to `score` through the boundary too
+        - **output:** ``[n, m]``, with gradients of any order to `score` and `temperature`, through the boundary too
+
+    Raises:
+        DataError: If `score` is no matrix of floating point numbers.
+        ConfigError: If `k` does not fit, or `temperature` is a number that is not positive. In a tensor it is not
+            looked at.
     """
-    with torch.no_grad():
+    check_tensor("score", score, ("n", "m"), score.device, "soft_topk")
+    if not is_whole(k) or not 0 <= k < score.size(1):
+        raise ConfigError(f"'k' expects a whole number from 0 to {score.size(1) - 1} (got {k})")
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ConfigError(f"'temperature' expects a number > 0 (got {temperature})")
+    boundary: Tensor = _Boundary.apply(score, k, temperature)
+    return torch.sigmoid((score - boundary) / temperature)
+
+
+class _Boundary(torch.autograd.Function):
+    """The boundary :math:`t`, found by bisection; it follows scores and temperature by the implicit function theorem,
+    in which it stands itself, so that the slope has the right slopes too."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, k: int, temperature: Tensor | float) -> Tensor:
         margin = 40 * torch.as_tensor(temperature, dtype=score.dtype, device=score.device)
         low, high = score.amin(1, keepdim=True) - margin, score.amax(1, keepdim=True) + margin
         for _ in range(60):
@@ -82,9 +105,20 @@ def soft_topk(score: Tensor, k: int, temperature: Tensor | float) -> Tensor:
             more = torch.sigmoid((score - middle) / temperature).sum(1, keepdim=True) > k
             low, high = torch.where(more, middle, low), torch.where(more, high, middle)
         boundary = (low + high) / 2
-        share = torch.sigmoid((score - boundary) / temperature)
+        given = isinstance(temperature, Tensor)
+        ctx.number = None if given else temperature
+        ctx.save_for_backward(score, boundary, temperature if given else None)
+        return boundary
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
+        score, boundary, temperature = ctx.saved_tensors
+        temperature = ctx.number if temperature is None else temperature
+        distance = (score - boundary) / temperature
+        share = torch.sigmoid(distance)
         slope = share * (1 - share)
         slope = slope / slope.sum(1, keepdim=True).clamp(min=torch.finfo(score.dtype).tiny)
-    # The boundary follows the scores by the implicit function theorem; its value stays.
-    boundary = boundary + (slope * (score - score.detach())).sum(1, keepdim=True)
-    return torch.sigmoid((score - boundary) / temperature)
+        grad_temperature = None
+        if ctx.needs_input_grad[2]:
+            grad_temperature = (-grad * (slope * distance).sum(1, keepdim=True)).sum_to_size(temperature.shape)
+        return grad * slope, None, grad_temperature

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.sparse import Adjacency, SoftGraph, cosine_graph, knn_search, soft_topk
 
 
@@ -48,6 +50,43 @@ def test_memberships_sum_to_k_and_harden(seed, k, temperature):
     assert bool((share.gather(1, order).diff(dim=1) >= 0).all())
     hard = torch.zeros_like(score).scatter(1, score.topk(k, dim=1).indices, 1.0)
     assert torch.allclose(soft_topk(score, k, 1e-9).round(), hard)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1)])
+def test_first_and_second_derivatives(shape):
+    score = torch.randn(3, 6, dtype=torch.double, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    temperature = torch.full(shape, 0.7, dtype=torch.double, requires_grad=True)
+    assert gradcheck(lambda s, t: soft_topk(s, 2, t), (score, temperature))
+    assert gradgradcheck(lambda s, t: soft_topk(s, 2, t), (score, temperature))
+    assert gradgradcheck(lambda s: soft_topk(s, 2, 0.7), (score,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_number_is_a_temperature_for_every_row(dtype):
+    score = torch.randn(5, 9, dtype=dtype, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    got, expected = (soft_topk(score, 3, t) for t in (0.25, torch.full((5, 1), 0.25, dtype=dtype)))
+    assert torch.equal(got, expected)
+    probe = torch.arange(9, dtype=dtype)
+    first, second = (torch.autograd.grad((share * probe).sum(), score)[0] for share in (got, expected))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("k", "temperature", "named"),
+    [(6, 0.5, "from 0 to 5"), (-1, 0.5, "'k'"), (1.5, 0.5, "'k'"), (2, 0.0, "'temperature'"), (2, -1.0, "> 0")],
+)
+def test_bad_arguments(k, temperature, named):
+    with pytest.raises(ConfigError, match=named):
+        soft_topk(torch.randn(3, 6), k, temperature)
+
+
+def test_scores_that_are_no_matrix():
+    with pytest.raises(DataError, match="'score'"):
+        soft_topk(torch.randn(6), 2, 0.5)
+
+
+def test_none_is_chosen_for_a_row_of_one():
+    assert float(soft_topk(torch.randn(3, 1), 0, 0.1).max()) < 1e-6
 
 
 def test_the_boundary_follows_by_the_implicit_function_theorem():
