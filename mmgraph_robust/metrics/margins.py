@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmgraph_robust.errors import DataError
 from mmgraph_robust.models import Embeddings
 
 
@@ -16,8 +17,13 @@ def score_margins(embeddings: Embeddings, pairs: Tensor) -> dict[str, float]:
 
     Args:
         embeddings: The model's embeddings.
-        pairs: ``[2, n]`` positive (user, item) pairs.
+        pairs: ``[2, n]`` positive (user, item) pairs, at least one.
+
+    Raises:
+        DataError: If `pairs` has another shape, or there are none.
     """
+    if pairs.dim() != 2 or pairs.size(0) != 2 or pairs.size(1) == 0:
+        raise DataError(f"'pairs' expects shape [2, n] with at least one pair (got {list(pairs.shape)})")
     user, item = pairs
     margins = {}
     with torch.no_grad():

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmgraph_robust.errors import ConfigError, NonFiniteError, unknown_name
+from mmgraph_robust.errors import ConfigError, DataError, NonFiniteError, unknown_name
 from mmgraph_robust.sparse import Adjacency
-from mmgraph_robust.utils import chunks, matmul, stable_topk
+from mmgraph_robust.utils import chunks, is_whole, matmul, stable_topk
 
 METRICS = ("recall", "ndcg", "precision", "map", "hit_rate")
 """Names of the metrics."""
@@ -52,8 +52,15 @@ def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: in
         - **output:** ``[n, k]`` item ids; -1 where a user has fewer than `k` candidates.
 
     Raises:
+        DataError: If `seen` has another number of users or items, or a user is none of them.
+        ConfigError: If `k` is no whole number >= 1.
         NonFiniteError: If a score is NaN or infinite.
     """
+    if not is_whole(k) or k < 1:
+        raise ConfigError(f"'k' expects a whole number >= 1 (got {k})")
+    if seen.shape != (user.size(0), item.size(0)):
+        raise DataError(f"'seen' expects {user.size(0)} users x {item.size(0)} items (got {seen})")
+    _check_ids("users", users, user.size(0))
     num_items = item.size(0)
     block = _users_at_a_time(num_items)
     kept = min(k, num_items)
@@ -76,6 +83,11 @@ def _users_at_a_time(num_items: int) -> int:
     return max(1, good, min(most, _FEW_USERS))
 
 
+def _check_ids(name: str, ids: Tensor, size: int) -> None:
+    if ids.numel() > 0 and bool(((ids < 0) | (ids >= size)).any()):
+        raise DataError(f"'{name}' expects ids from 0 to {size - 1} (got {int(ids.min())} to {int(ids.max())})")
+
+
 def edges_of(adjacency: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Edges of some rows, as (position in `rows`, column)."""
     start = adjacency.rowptr[rows].long()
@@ -93,11 +105,18 @@ def hits(lists: Tensor, users: Tensor, relevant: Adjacency) -> Tensor:
         lists: ``[n, k]`` ranked item ids, -1 for padding.
         users: ``[n]`` whose lists these are.
         relevant: ``[num_users, num_items]`` relevant items.
+
+    Raises:
+        DataError: If there are not as many lists as users, or an id is beyond those of `relevant`.
     """
+    if lists.dim() != 2 or users.shape != lists.shape[:1]:
+        raise DataError(f"'lists' expects one row for each of 'users' (got {list(lists.shape)}, {list(users.shape)})")
+    _check_ids("users", users, relevant.num_rows)
+    _check_ids("lists", lists.clamp(min=0), relevant.num_cols)
     keys = relevant.row.long() * relevant.num_cols + relevant.col.long()
     if keys.numel() == 0:
         return torch.zeros_like(lists, dtype=torch.bool)
-    wanted = users[:, None] * relevant.num_cols + lists.clamp(min=0)
+    wanted = users.long()[:, None] * relevant.num_cols + lists.clamp(min=0)
     place = torch.searchsorted(keys, wanted.flatten()).clamp(max=keys.numel() - 1)
     return (keys[place].view_as(lists) == wanted) & (lists >= 0)
 
@@ -120,6 +139,10 @@ def ranking_metrics(
 
     Shapes:
         - **output:** ``[n]`` float64 for every key such as ``"recall@20"``
+
+    Raises:
+        ConfigError: If a metric is not known, or a cut-off is beyond the lists.
+        DataError: If `num_relevant` holds no whole numbers >= 1, or not one for each list.
     """
     for name in metrics:
         if name not in METRICS:
@@ -127,6 +150,14 @@ def ranking_metrics(
     for cutoff in k:
         if cutoff < 1 or cutoff > hit.size(1):
             raise ConfigError(f"'k' expects cut-offs from 1 to {hit.size(1)} (got {cutoff})")
+    if num_relevant.is_floating_point() or num_relevant.shape != hit.shape[:1]:
+        kind = f"{list(num_relevant.shape)} of {num_relevant.dtype}"
+        raise DataError(f"'num_relevant' expects [{hit.size(0)}] whole numbers (got {kind})")
+    if bool((num_relevant < 1).any()):
+        raise DataError(
+            f"'num_relevant' expects numbers >= 1 (got {int(num_relevant.min())}): "
+            "the metrics of a user without relevant items are not defined, leave her out"
+        )
     hit = hit.double()
     rank = torch.arange(1, hit.size(1) + 1, dtype=torch.double, device=hit.device)
     discount = 1.0 / torch.log2(rank + 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmgraph_robust.errors import ConfigError
+
 # Columns whose maximum is taken before the best groups are searched, and how many groups there must be for each entry
 # that is wanted: measured against torch.topk, which is faster on narrower rows.
 _GROUP = 32
@@ -22,8 +24,13 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Shapes:
         - **output:** two tensors ``[num_rows, k]``, values and int64 columns.
+
+    Raises:
+        ConfigError: If `k` is below 0 or above ``num_cols``.
     """
     num_cols = scores.size(1)
+    if not 0 <= k <= num_cols:
+        raise ConfigError(f"'k' expects a number from 0 to {num_cols} (got {k})")
     if k == 0 or num_cols < _GROUPS_PER_ENTRY * k * _GROUP:
         return _stable_topk(scores, k)
     # The k best entries lie in the k groups with the best (maximum, position): were there k better groups than an

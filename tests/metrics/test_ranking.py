@@ -11,7 +11,7 @@ from torch_geometric.metrics import (
     LinkPredRecall,
 )
 
-from mmgraph_robust.errors import ConfigError, NonFiniteError
+from mmgraph_robust.errors import ConfigError, DataError, NonFiniteError
 from mmgraph_robust.metrics import cutoff_of, hits, rank_items, ranking, ranking_metrics, score_margins
 from mmgraph_robust.models import Embeddings
 from mmgraph_robust.sparse import Adjacency
@@ -119,6 +119,49 @@ def test_non_finite_scores_and_bad_arguments():
         ranking_metrics(torch.zeros(1, 5, dtype=torch.bool), torch.ones(1), [5], ["recal"])
     with pytest.raises(ConfigError, match="'k'"):
         ranking_metrics(torch.zeros(1, 5, dtype=torch.bool), torch.ones(1), [6])
+
+
+def test_ids_of_32_bits_do_not_overflow():
+    relevant = Adjacency.from_edge_index(torch.tensor([[60_000], [50_000]]), num_rows=60_001, num_cols=60_000)
+    lists, users = torch.tensor([[50_000, 49_999]]), torch.tensor([60_000])
+    for kind in (torch.int32, torch.int64):
+        assert hits(lists.to(kind), users.to(kind), relevant).tolist() == [[True, False]]
+
+
+def small(rows, cols):
+    return Adjacency.from_edge_index(torch.tensor([[1], [0]]), num_rows=rows, num_cols=cols)
+
+
+USER, ITEM, EVERYONE, FOUND = torch.ones(2, 3), torch.ones(5, 3), torch.arange(2), torch.zeros(2, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        (lambda: rank_items(USER, ITEM, EVERYONE, small(2, 7), 3), DataError, "'seen' expects 2 users x 5 items"),
+        (lambda: rank_items(USER, ITEM, EVERYONE, small(3, 5), 3), DataError, "'seen'"),
+        (
+            lambda: rank_items(USER, ITEM, torch.tensor([2]), small(2, 5), 3),
+            DataError,
+            r"'users' .* 0 to 1 \(got 2 to 2",
+        ),
+        (lambda: rank_items(USER, ITEM, torch.tensor([-1]), small(2, 5), 3), DataError, "'users'"),
+        (lambda: rank_items(USER, ITEM, EVERYONE, small(2, 5), 0), ConfigError, "'k' expects a whole number >= 1"),
+        (lambda: rank_items(USER, ITEM, EVERYONE, small(2, 5), 1.5), ConfigError, "'k'"),
+        (lambda: hits(torch.tensor([[1]]), EVERYONE, small(2, 5)), DataError, "'lists'"),
+        (lambda: hits(torch.tensor([1, 2]), EVERYONE, small(2, 5)), DataError, "'lists'"),
+        # In a matrix of two by five, item 5 of user 0 is item 0 of user 1.
+        (lambda: hits(torch.tensor([[5]]), torch.tensor([0]), small(2, 5)), DataError, "'lists' .* 0 to 4"),
+        (lambda: hits(torch.tensor([[1]]), torch.tensor([2]), small(2, 5)), DataError, "'users'"),
+        (lambda: ranking_metrics(FOUND, torch.tensor([0, 1]), [2]), DataError, r"'num_relevant' .* >= 1 \(got 0\)"),
+        (lambda: ranking_metrics(FOUND, torch.ones(2), [2]), DataError, "whole numbers"),
+        (lambda: ranking_metrics(FOUND, torch.ones(3, dtype=torch.long), [2]), DataError, r"expects \[2\]"),
+        (lambda: score_margins(Embeddings({"id": USER}, {"id": ITEM}), torch.zeros(2, 0).long()), DataError, "'pairs'"),
+    ],
+)
+def test_bad_input_names_the_argument(call, error, named):
+    with pytest.raises(error, match=named):
+        call()
 
 
 def test_margins_equal_a_loop_and_sum_to_the_margin_of_the_score():

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.utils import stable_topk, topk
 
 
@@ -18,6 +19,13 @@ def assert_stable(rows, k):
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 6))
 def test_order_is_score_then_column(rows, k):
     assert_stable(rows, k)
+
+
+@pytest.mark.parametrize("k", [-1, 4])
+def test_more_than_there_are_is_told(k):
+    with pytest.raises(ConfigError, match=rf"'k' expects a number from 0 to 3 \(got {k}\)"):
+        stable_topk(torch.randn(2, 3), k)
+    assert stable_topk(torch.randn(2, 3), 0)[1].shape == (2, 0)
 
 
 @pytest.mark.parametrize("group", [2, 3, 5])
