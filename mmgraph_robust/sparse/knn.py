@@ -16,7 +16,7 @@ from mmgraph_robust.sparse.adjacency import Adjacency
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.sparse.faiss_search import faiss_search
 from mmgraph_robust.sparse.ops import sddmm
-from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, matmul, stable_topk, unit_rows
+from mmgraph_robust.utils import atomic_write, chunks, hash_tensors, is_whole, matmul, stable_topk, unit_rows
 
 SearchEngine: TypeAlias = Literal["torch", "faiss"]
 # Part of every cache's name: to be raised when the same input gives another graph, be it by rounding, which decides
@@ -39,6 +39,8 @@ def knn_search(
 
     The order is one: a row itself first (where `include_self`), then by (cosine descending, row ascending). Equal rows,
     which imputed features make in numbers, have exactly equal cosines; a row of zeros has cosine 0 with every other.
+    Cosines of different rows that are equal on paper may differ in the last bit, by how the products are cut into
+    blocks: among those, order and choice may change with `memory`.
 
     Args:
         x: ``[num_nodes, dim]`` finite features, on the CPU or a GPU.
@@ -46,7 +48,8 @@ def knn_search(
         include_self: Whether each row is its own first neighbour.
         memory: Bytes for the similarities that are held at a time, beside a normalised copy of `x`.
         engine: ``"torch"``, exact; or ``"faiss"`` (extra ``faiss``), for millions of rows: exact below 100,000 rows,
-            above them by an inverted file that finds most of the neighbours and not all.
+            above them by an inverted file that finds most of the neighbours and not all. Among equal cosines, those
+            of equal rows too, faiss decides arbitrarily which enter.
         progress: Whether a bar is shown.
 
     Shapes:
@@ -54,8 +57,8 @@ def knn_search(
 
     Raises:
         DataError: If `x` is no matrix of floating point numbers.
-        NonFiniteError: If a row is not finite.
-        ConfigError: If `k` does not fit the number of rows, or faiss is asked for and is not installed.
+        NonFiniteError: If a row is not finite, or its length overflows.
+        ConfigError: If `k` is no whole number or does not fit the number of rows, or faiss is asked for and is not installed.
     """
     _check(x, k, include_self, engine)
     x = unit_rows(x.detach().to(torch.promote_types(x.dtype, torch.float32)))
@@ -147,12 +150,16 @@ def _check(x: Tensor, k: int, include_self: bool, engine: str) -> None:
     if engine not in ("torch", "faiss"):
         raise ConfigError(f"'engine' expects 'torch' or 'faiss' (got '{engine}')")
     most = x.size(0) if include_self else x.size(0) - 1
-    if not 1 <= k <= most:
-        raise ConfigError(f"'k' expects a number from 1 to {most} for {x.size(0)} rows (got {k})")
+    if not is_whole(k) or not 1 <= k <= most:
+        raise ConfigError(f"'k' expects a whole number from 1 to {most} for {x.size(0)} rows (got {k})")
+    wide = torch.promote_types(x.dtype, torch.float32)
     for a, b in chunks(x.size(0), max(1, (1 << 24) // max(x.size(1), 1))):
-        bad = ~torch.isfinite(x[a:b]).all(1)
+        bad = ~torch.isfinite(torch.linalg.vector_norm(x[a:b], dim=1, dtype=wide))
         if bool(bad.any()):
-            raise NonFiniteError(f"'x' holds NaN or infinite numbers in row {a + int(bad.nonzero()[0])}")
+            row = a + int(bad.nonzero()[0])
+            if bool(torch.isfinite(x[row]).all()):
+                raise NonFiniteError(f"'x' holds numbers in row {row} whose squares overflow {wide}: scale it down")
+            raise NonFiniteError(f"'x' holds NaN or infinite numbers in row {row}")
 
 
 def _load(path: Path, x: Tensor) -> Adjacency:
@@ -182,15 +189,15 @@ def _search(x: Tensor, k: int, memory: int, progress: bool) -> tuple[Tensor, Ten
     # put the others beside them.
     near = min(k, first.numel() - 1)
     cosine, neighbour = _distinct(x[first], near, memory, progress)
-    members = _members(group, first.numel(), k + 1)
+    members = _members(group, first.numel(), min(k + 1, int(torch.bincount(group).max())))
     own = (x[first].square().sum(1, keepdim=True) > 0).to(x.dtype)
     around = torch.cat([torch.arange(first.numel(), device=x.device).unsqueeze(1), neighbour], 1)
     score = torch.cat([own, cosine], 1)
     out_cosine, out_neighbour = x.new_empty(num_nodes, k), group.new_empty(num_nodes, k)
-    width = (near + 1) * (k + 1)
+    width = (near + 1) * members.size(1)
     for a, b in chunks(num_nodes, max(1, memory // (64 * width))):
         candidate = members[around[group[a:b]]].flatten(1)
-        value = score[group[a:b]].repeat_interleave(k + 1, dim=1)
+        value = score[group[a:b]].repeat_interleave(members.size(1), dim=1)
         node = torch.arange(a, b, device=x.device).unsqueeze(1)
         value = value.masked_fill((candidate < 0) | (candidate == node), -torch.inf)
         candidate, order = candidate.sort(dim=1)

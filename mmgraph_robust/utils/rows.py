@@ -16,7 +16,8 @@ def unit_rows(x: Tensor) -> Tensor:
     A row shorter than 1e-12 (in float16 its smallest normal number) has no direction: it becomes zero, with a gradient
     of zero, where ``torch.nn.functional.normalize(x, dim=1)`` has one of 1e12, beside which those of all other rows
     vanish. Else it gives the same numbers as that, whose backward pass, through the norm and the quotient one by one,
-    takes four to five times as long. torch.func's transforms do not know it.
+    takes four to five times as long. A row whose squares overflow (in float32 from entries of about 1e19 on) becomes
+    zero here and there; searches of neighbours refuse it. torch.func's transforms do not know it.
 
     Args:
         x: ``[n, dim]``

@@ -99,7 +99,7 @@ def test_the_cache_goes_by_content(tiny, tmp_path):
 def test_bad_input(tiny):
     with pytest.raises(ConfigError, match="did you mean 'visual'"):
         add_item_graphs(tiny, 3, ["visaul"])
-    with pytest.raises(ConfigError, match="'k' expects a number from 1 to 8"):
+    with pytest.raises(ConfigError, match="'k' expects a whole number from 1 to 8"):
         add_item_graphs(tiny, 9)
     data = with_item_graphs(tiny, {})
     data["item", "similar_visual", "item"].edge_index = torch.tensor([[0], [8]])

@@ -91,7 +91,7 @@ def test_bad_input_is_named():
     two = LatentItemGraph({"visual": 6, "textual": 2}, k=3)
     with pytest.raises(DataError, match=r"'x_dict\['textual'\]' expects shape \[9, 2\]"):
         two({"visual": torch.randn(9, 6), "textual": torch.randn(8, 2)})
-    with pytest.raises(ConfigError, match="'k' expects a number from 1 to 2"):
+    with pytest.raises(ConfigError, match="'k' expects a whole number from 1 to 2"):
         layer({"visual": torch.randn(2, 6)})
     for arguments, message in (
         ({"k": 0}, "k >= 1"),

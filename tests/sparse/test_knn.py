@@ -55,6 +55,30 @@ def test_equal_rows_come_in_one_order(kinds, k, include_self, block):
     assert torch.equal(neighbour, brute_force(x, k, include_self))
 
 
+@pytest.mark.parametrize("duplicates", [[], [3, 4], [3] * 5 + [7] * 2, [0] * 30 + [1] * 11])
+def test_few_equal_rows_make_few_candidates(duplicates, monkeypatch):
+    x = rows(80, 6)
+    x[80 - len(duplicates) :] = x[torch.tensor(duplicates, dtype=torch.long)]
+    widths = []
+    choose = knn.stable_topk
+    monkeypatch.setattr(knn, "stable_topk", lambda scores, k: widths.append(scores.size(1)) or choose(scores, k))
+    got = knn_search(x, 10)
+    most = 1 + max((duplicates.count(i) for i in duplicates), default=0)
+    # The distinct rows themselves, then those that stand at a neighbour's place.
+    assert widths[-1] == (10 * min(10, most) if duplicates else 80)
+    # As many places for each neighbour as there could be at most.
+    members = knn._members
+    monkeypatch.setattr(knn, "_members", lambda group, num_groups, most: members(group, num_groups, 10))
+    wide = knn_search(x, 10)
+    assert all(torch.equal(a, b) for a, b in zip(got, wide, strict=True))
+    assert torch.equal(got[1], brute_force(x, 10, True))
+
+
+def test_long_rows_of_halves_do_not_overflow():
+    x = torch.tensor([[6e4, 6e4], [6e4, 5e4], [-6e4, 0.0]]).half()
+    assert knn_search(x, 2)[1].tolist() == [[0, 1], [1, 0], [2, 0]]
+
+
 def test_seventy_missing_pictures_of_two_hundred():
     x = rows(200, 64)
     x[torch.randperm(200, generator=torch.Generator().manual_seed(1))[:70]] = x.mean(0)
@@ -161,10 +185,13 @@ def test_a_hash_of_equal_rows_is_equal_wherever_they_stand():
     [
         (lambda: knn_search(torch.randn(5), 1), DataError, "'x'"),
         (lambda: knn_search(torch.ones(5, 2, dtype=torch.long), 1), DataError, "'x'"),
-        (lambda: knn_search(torch.randn(5, 2), 6), ConfigError, "'k' expects a number from 1 to 5"),
+        (lambda: knn_search(torch.randn(5, 2), 6), ConfigError, "'k' expects a whole number from 1 to 5"),
+        (lambda: knn_graph(torch.randn(5, 2), 1.5), ConfigError, r"'k' .* \(got 1.5\)"),
         (lambda: knn_search(torch.randn(5, 2), 5, include_self=False), ConfigError, "from 1 to 4"),
         (lambda: knn_search(torch.randn(5, 2), 0), ConfigError, "'k'"),
-        (lambda: knn_search(torch.tensor([[1.0], [torch.nan]]), 1), NonFiniteError, "row 1"),
+        (lambda: knn_search(torch.tensor([[1.0], [torch.nan]]), 1), NonFiniteError, "NaN or infinite numbers in row 1"),
+        (lambda: knn_search(torch.tensor([[1.0], [torch.inf]]), 1), NonFiniteError, "NaN or infinite numbers in row 1"),
+        (lambda: knn_search(torch.tensor([[1.0, 0], [1e20, 1e20]]), 1), NonFiniteError, "row 1 whose squares overflow"),
         (lambda: knn_search(torch.randn(5, 2), 1, engine="annoy"), ConfigError, "'torch' or 'faiss'"),
         (lambda: edge_cosine(knn_graph(torch.randn(5, 2), 1), torch.randn(4, 2)), DataError, "'x'"),
         (lambda: edge_cosine(knn_graph(torch.randn(5, 2), 1), torch.randn(5)), DataError, "'x'"),
