@@ -125,7 +125,8 @@ WEAK_MODELS: dict[str, type[WeakModel]] = {
 
 
 def weak_model(name: str, seed: int = 0) -> tuple[WeakModel, HeteroData]:
-    """A weak model, and data on which it is perfect as long as nobody attacks it.
+    """A weak model, and data on which it is perfect as long as nobody attacks it, but for ``NoisyFeatures``, whose
+    ranking changes with every draw of its noise.
 
     The three items that the model likes best for a user are her test items; her training item is the one it likes
     least. The columns that it reads are small beside the others, a change of a quarter of a row's norm overturns them.
@@ -149,9 +150,11 @@ def weak_model(name: str, seed: int = 0) -> tuple[WeakModel, HeteroData]:
     model = kind(_USERS, _ITEMS, dict.fromkeys(features, _DIM), seed=seed)
     empty = torch.zeros(2, 0, dtype=torch.long)
     bare = build(empty, empty[0], features, num_users=_USERS, num_items=_ITEMS)
-    with torch.no_grad():
+    # A model that draws in its forward pass draws by the seed here, too.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())
         user, item = model(model.features(bare), Graph.from_data(bare)).concatenated()
-    order = (user @ item.t()).argsort(dim=1, descending=True)
+    order = (user @ item.t()).argsort(dim=1, descending=True, stable=True)
     edges = [torch.stack([torch.arange(_USERS), order[:, column]]) for column in (0, 1, 2, _ITEMS - 1)]
     label = torch.tensor([2, 2, 2, 0]).repeat_interleave(_USERS)
     return model, build(torch.cat(edges, 1), label, features, num_users=_USERS, num_items=_ITEMS, name=name)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,20 @@ def test_a_negative_seed_is_told():
         child_generator(-1)
 
 
-def test_half_a_seed_is_told():
-    with pytest.raises(ConfigError, match=r"'seed' expects a whole number >= 0 \(got 1.9\)"):
-        child_generator(1.9)
+@pytest.mark.parametrize("seed", [1.9, float("nan"), float("inf"), "1", None])
+def test_what_is_no_whole_number_is_told(seed):
+    with pytest.raises(ConfigError, match=rf"'seed' expects a whole number >= 0 \(got {seed}\)"):
+        child_generator(seed)
+
+
+@pytest.mark.parametrize("name", [-3, 1.5, None])
+def test_a_name_that_is_none_is_told(name):
+    with pytest.raises(ConfigError, match=rf"'names' expects words and whole numbers >= 0 \(got {name}\)"):
+        child_generator(0, "sampling", name)
+
+
+def test_the_numbers_of_a_seed_stay_what_they_are():
+    assert torch.randint(1000, (3,), generator=child_generator(7, "init", 2)).tolist() == [868, 603, 840]
+    assert draw(np.int64(7), "init", np.int32(2)) == draw(7, "init", 2)
+    # Training graphs have seeds of up to 62 bits.
+    assert draw(1 << 61, "dropout") != draw(0, "dropout")
