@@ -20,6 +20,7 @@ from mmgraph_robust.data.schema import ITEM, USER
 from mmgraph_robust.data.schema import features as features_of
 from mmgraph_robust.errors import ConfigError, DataError, unknown_name
 from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.nn.inputs import is_part_name
 from mmgraph_robust.nn.losses import bpr_loss
 from mmgraph_robust.sparse import Adjacency, SoftGraph
 from mmgraph_robust.typing import Features
@@ -90,7 +91,7 @@ class Recommender(Checked, torch.nn.Module):
         self.feature_dims = dict(feature_dims)
         for name in self.feature_dims:
             # The channel of the ids, and what torch refuses as the name of a part.
-            usable = name != "id" and "." not in name and not hasattr(torch.nn.ModuleDict(), name)
+            usable = name != "id" and is_part_name(name)
             self._check(modalities=(usable, "with other names than this", name))
         self.feature_scale = dict(feature_scale or {})
         for name, factor in self.feature_scale.items():

@@ -11,9 +11,10 @@ from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.sparse import Adjacency, SoftGraph, knn_graph
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Checked
 
 
-class FrozenItemGraph(torch.nn.Module):
+class FrozenItemGraph(Checked, torch.nn.Module):
     r"""The frozen item graph of `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
     Recommendation" <https://arxiv.org/abs/2211.06924>`_ (Zhou and Shen, MM 2023): nearest neighbours by cosine per
     modality, every edge of the same weight, the modalities blended by fixed weights.
@@ -38,8 +39,7 @@ class FrozenItemGraph(torch.nn.Module):
 
     def __init__(self, k: int = 10, weights: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        if k < 1:
-            raise ConfigError(f"'{type(self).__name__}' expects k >= 1 (got {k})")
+        self._check_counts(k=k)
         for name, weight in (weights or {}).items():
             if not 0 <= weight < math.inf:
                 raise ConfigError(

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
-from mmgraph_robust.nn.inputs import GraphInput
-from mmgraph_robust.sparse import Adjacency
+from mmgraph_robust.nn.inputs import GraphInput, is_compiled
 from mmgraph_robust.sparse.checks import check_tensor
 
 
@@ -42,7 +41,9 @@ class GraphRefining(torch.nn.Module):
 
     def forward(self, affinities: list[Tensor], edge_index: GraphInput, confidence: Tensor | None = None) -> Tensor:
         """Combines the affinities of the modalities into one weight per edge."""
-        compiled = isinstance(edge_index, Adjacency)
+        if not affinities:
+            raise DataError("'affinities' expects one or more modalities (got none)")
+        compiled = is_compiled(edge_index)
         source = edge_index.col if compiled else edge_index[0]
         for i, affinity in enumerate(affinities):
             check_tensor(f"affinities[{i}]", affinity, (source.numel(),), source.device, self)

@@ -1,4 +1,4 @@
-"""What the layers accept as a graph."""
+"""What the layers accept as a graph, and as the name of a modality."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def as_adjacency(edge_index: GraphInput, num_sources: int, num_targets: int) -> 
     if adjacency.shape != (num_targets, num_sources):
         raise DataError(f"'edge_index' expects {num_targets} targets x {num_sources} sources (got {adjacency})")
     return adjacency
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a modality can be called so where its part of a module is kept under its name, as torch keeps them.
+
+    Args:
+        name: The name.
+    """
+    return bool(name) and "." not in name and not hasattr(torch.nn.ModuleDict(), name)
 
 
 def is_compiled(edge_index: GraphInput) -> bool:

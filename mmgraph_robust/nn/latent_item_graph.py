@@ -10,13 +10,15 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
+from mmgraph_robust.nn.inputs import is_part_name
 from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.sparse import Adjacency, cosine_graph
 from mmgraph_robust.sparse.checks import check_tensor
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import Checked
 
 
-class LatentItemGraph(torch.nn.Module):
+class LatentItemGraph(Checked, torch.nn.Module):
     r"""The latent item-item graph of `"Mining Latent Structures for Multimedia Recommendation"
     <https://arxiv.org/abs/2104.09036>`_ (Zhang et al., MM 2021): nearest neighbours by cosine of learned projections,
     blended with those of the features as they came.
@@ -51,10 +53,10 @@ class LatentItemGraph(torch.nn.Module):
         super().__init__()
         if not in_channels:
             raise ConfigError(f"'{type(self).__name__}' expects in_channels of one or more modalities (got none)")
-        if k < 1 or hidden_channels < 1:
-            raise ConfigError(
-                f"'{type(self).__name__}' expects k >= 1 and hidden_channels >= 1 (got {k} and {hidden_channels})"
-            )
+        self._check_counts(k=k, hidden_channels=hidden_channels)
+        names = "with names that torch can call parts of a module by: no dots, nothing that a ModuleDict has itself"
+        for name in in_channels:
+            self._check(in_channels=(is_part_name(name), names, name))
         if not 0 <= skip <= 1:
             raise ConfigError(f"'{type(self).__name__}' expects skip from 0 to 1 (got {skip})")
         self.in_channels = dict(in_channels)
@@ -110,6 +112,8 @@ class LatentItemGraph(torch.nn.Module):
             if original is None:
                 original = self.original(x_dict)
             for name, share in importance.items():
+                if name not in original:
+                    raise DataError(f"'original' expects modality '{name}' (got {list(original)})")
                 parts[name].append(original[name].with_value(self.skip * share * original[name].values()))
         return {name: Adjacency.sum(own) if len(own) > 1 else own[0] for name, own in parts.items()}
 

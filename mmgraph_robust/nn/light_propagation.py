@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
 from mmgraph_robust.sparse import spmm
+from mmgraph_robust.utils import Checked
 
 
-class LightPropagation(torch.nn.Module):
+class LightPropagation(Checked, torch.nn.Module):
     r"""The light propagation of `"LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation"
     <https://arxiv.org/abs/2002.02126>`_ (He et al., SIGIR 2020).
 
@@ -30,8 +30,7 @@ class LightPropagation(torch.nn.Module):
 
     def __init__(self, num_layers: int = 2) -> None:
         super().__init__()
-        if num_layers < 0:
-            raise ConfigError(f"'{type(self).__name__}' expects num_layers >= 0 (got {num_layers})")
+        self._check_counts(0, num_layers=num_layers)
         self.num_layers = num_layers
 
     def forward(self, x: Tensor, edge_index: GraphInput) -> Tensor:

@@ -10,11 +10,13 @@ from mmgraph_robust.utils import matmul
 
 class Linear(torch.nn.Linear):
     r""":class:`torch.nn.Linear`, :math:`x W^\top + b`, by the faster of torch's libraries
-    (:func:`mmgraph_robust.utils.matmul`)."""
+    (:func:`mmgraph_robust.utils.matmul`), which torch.func's transforms do not know."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in_features]`` to ``[n, out_features]``."""
-        if x.dim() != 2 or torch.is_autocast_enabled(x.device.type):
+        # Other devices are not asked, since some of them know no autocast; the product there is torch's own anyway.
+        autocast = x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type)
+        if x.dim() != 2 or autocast:
             return super().forward(x)
         y = matmul(x, self.weight.t())
         return y if self.bias is None else y + self.bias

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmgraph_robust.errors import DataError
+from mmgraph_robust.nn.contrast import check_pair
 from mmgraph_robust.utils import matmul, unit_rows
 
 
@@ -17,7 +19,13 @@ def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     Args:
         positive: ``[batch_size]`` scores of the items that the users chose.
         negative: ``[batch_size]`` scores of items that they did not.
+
+    Raises:
+        DataError: If they differ in shape.
     """
+    if positive.shape != negative.shape:
+        found = f"{list(positive.shape)} and {list(negative.shape)}"
+        raise DataError(f"'positive' and 'negative' expect the same shape (got {found})")
     return -F.logsigmoid(positive - negative).mean()
 
 
@@ -73,9 +81,14 @@ def info_nce(left: Tensor, right: Tensor, temperature: float = 0.2) -> Tensor:
         -\frac{1}{n} \sum_a \log \frac{\exp(\cos(l_a, r_a) / \tau)}{\sum_b \exp(\cos(l_a, r_b) / \tau)}
 
     Args:
-        left: ``[n, dim]``
+        left: ``[n, dim]``, at least one row.
         right: ``[n, dim]``
-        temperature: The temperature :math:`\tau`.
+        temperature: The temperature :math:`\tau`, above 0.
+
+    Raises:
+        DataError: If the matrices differ in shape or have no rows.
+        ConfigError: If `temperature` is not above 0.
     """
+    check_pair(left, right, temperature)
     logits = matmul(unit_rows(left), unit_rows(right).t()) / temperature
     return (torch.logsumexp(logits, dim=1) - logits.diagonal()).mean()

@@ -14,10 +14,10 @@ from mmgraph_robust.nn.inputs import GraphInput, as_adjacency, is_compiled
 from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.sparse import Adjacency, spmm
 from mmgraph_robust.sparse.checks import check_tensor
-from mmgraph_robust.utils import matmul
+from mmgraph_robust.utils import Checked, matmul
 
 
-class MMGCNConv(torch.nn.Module):
+class MMGCNConv(Checked, torch.nn.Module):
     r"""One layer of `"MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video"
     <https://doi.org/10.1145/3343031.3351034>`_ (Wei et al., MM 2019).
 
@@ -42,6 +42,7 @@ class MMGCNConv(torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, combine: Literal["concat", "add"] = "concat") -> None:
         super().__init__()
+        self._check_counts(in_channels=in_channels, out_channels=out_channels)
         if combine not in ("concat", "add"):
             raise ConfigError(f"'{type(self).__name__}' expects combine 'concat' or 'add' (got '{combine}')")
         self.in_channels = in_channels

@@ -12,11 +12,12 @@ from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn.init import reset_linear
 from mmgraph_robust.nn.linear import Linear
 from mmgraph_robust.sparse.checks import check_tensor
+from mmgraph_robust.utils import Checked
 
 Fusion = Literal["concat", "sum", "mean", "max", "weighted", "attention"]
 
 
-class ModalityFusion(torch.nn.Module):
+class ModalityFusion(Checked, torch.nn.Module):
     r"""One vector per node from one per modality.
 
     .. math::
@@ -30,7 +31,7 @@ class ModalityFusion(torch.nn.Module):
 
     Args:
         mode: How.
-        num_modalities: Number of modalities; needed for ``weighted``.
+        num_modalities: Number of modalities, checked where it is given; needed for ``weighted``.
         channels: Width of the vectors; needed for ``attention``.
 
     Shapes:
@@ -45,6 +46,8 @@ class ModalityFusion(torch.nn.Module):
         if (mode == "weighted" and num_modalities is None) or (mode == "attention" and channels is None):
             needed = "num_modalities" if mode == "weighted" else "channels"
             raise ConfigError(f"'{type(self).__name__}' expects {needed} for mode '{mode}' (got None)")
+        given = {"num_modalities": num_modalities, "channels": channels}
+        self._check_counts(**{name: count for name, count in given.items() if count is not None})
         self.mode = mode
         self.num_modalities = num_modalities
         self.channels = channels
@@ -67,6 +70,7 @@ class ModalityFusion(torch.nn.Module):
         """Fuses the modalities."""
         if not xs:
             raise DataError("'xs' expects one or more modalities (got none)")
+        self._check_number(len(xs))
         width = "channels" if self.mode == "concat" else self.channels or xs[0].size(-1)
         for i, x in enumerate(xs):
             check_tensor(f"xs[{i}]", x, (xs[0].size(0), width), xs[0].device, self)
@@ -92,9 +96,12 @@ class ModalityFusion(torch.nn.Module):
             return torch.softmax(self.query(torch.tanh(self.lin(x))), dim=1)
         if self.mode != "weighted":
             raise ConfigError(f"mode '{self.mode}' has no shares; 'weighted' and 'attention' have")
-        if x.size(1) != self.num_modalities:
-            raise DataError(f"'xs' expects {self.num_modalities} modalities (got {x.size(1)})")
+        self._check_number(x.size(1))
         return torch.softmax(self.weight, dim=0).unsqueeze(1)
+
+    def _check_number(self, number: int) -> None:
+        if self.num_modalities not in (None, number):
+            raise DataError(f"'xs' expects {self.num_modalities} modalities (got {number})")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.mode}', num_modalities={self.num_modalities}, channels={self.channels})"

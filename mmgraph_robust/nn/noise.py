@@ -5,9 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmgraph_robust.errors import ConfigError
+
 
 def seeded_dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """`x` with a share `rate` of its entries set to 0 and the others scaled up; as it is without a generator."""
+    """`x` with a share `rate` of its entries set to 0 and the others scaled up; as it is without a generator.
+
+    Raises:
+        ConfigError: If `rate` is no share below 1.
+    """
+    if not 0 <= rate < 1:
+        raise ConfigError(f"'rate' expects a share from 0 to below 1 (got {rate})")
     if generator is None or rate == 0:
         return x
     kept = torch.rand(x.shape, generator=generator) >= rate

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.inputs import GraphInput, as_adjacency
 from mmgraph_robust.sparse import attention_product, sddmm
 from mmgraph_robust.sparse.checks import check_tensor
-from mmgraph_robust.utils import unit_rows
+from mmgraph_robust.utils import Checked, unit_rows
 
 
-class PrototypeRouting(torch.nn.Module):
+class PrototypeRouting(Checked, torch.nn.Module):
     r"""Neighbour routing of `"Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit
     Feedback" <https://doi.org/10.1145/3394171.3413556>`_ (Wei et al., MM 2020): a user's preference moves towards the
     items that she interacted with, in proportion to how well they fit it.
@@ -33,8 +32,7 @@ class PrototypeRouting(torch.nn.Module):
 
     def __init__(self, num_routings: int = 3) -> None:
         super().__init__()
-        if num_routings < 0:
-            raise ConfigError(f"'{type(self).__name__}' expects num_routings >= 0 (got {num_routings})")
+        self._check_counts(0, num_routings=num_routings)
         self.num_routings = num_routings
 
     def forward(self, x: tuple[Tensor, Tensor], edge_index: GraphInput) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.sparse.adjacency import Adjacency
+from mmgraph_robust.utils import is_whole
 
 # Keys, their sorted copies and the positions that sorting returns, all int64.
 _BYTES_PER_PAIR = 64
@@ -28,10 +29,10 @@ def cooccurrence_graph(adj: Adjacency, k: int, *, memory: int = 1 << 26) -> Adja
         - **output:** an :class:`Adjacency` ``[num_rows, num_rows]`` whose edge values are the counts
 
     Raises:
-        ConfigError: If `k` is below 1.
+        ConfigError: If `k` is no whole number or below 1.
     """
-    if k < 1:
-        raise ConfigError(f"'k' expects a number >= 1 (got {k})")
+    if not is_whole(k) or k < 1:
+        raise ConfigError(f"'k' expects a whole number >= 1 (got {k})")
     twin = adj.t()
     partners = twin.degree()[adj.col.long()]
     total = torch.cat([partners.new_zeros(1), partners.cumsum(0)])[adj.rowptr.long()].cpu()

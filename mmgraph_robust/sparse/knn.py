@@ -58,7 +58,8 @@ def knn_search(
     Raises:
         DataError: If `x` is no matrix of floating point numbers.
         NonFiniteError: If a row is not finite, or its length overflows.
-        ConfigError: If `k` is no whole number or does not fit the number of rows, or faiss is asked for and is not installed.
+        ConfigError: If `k` is no whole number or does not fit the number of rows, or faiss is asked for and is not
+            installed.
     """
     _check(x, k, include_self, engine)
     x = unit_rows(x.detach().to(torch.promote_types(x.dtype, torch.float32)))

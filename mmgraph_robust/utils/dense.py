@@ -34,6 +34,7 @@ def _by_onednn(left: Tensor, right: Tensor) -> bool:
     return (
         WITH_ONEDNN
         and left.dim() == right.dim() == 2
+        and left.layout == right.layout == torch.strided
         and left.dtype == right.dtype == torch.float32
         and left.device.type == right.device.type == "cpu"
         and left.size(1) == right.size(0)  # else torch says what is wrong

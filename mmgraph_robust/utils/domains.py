@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ class Float:
         log: Whether sizes matter rather than differences; needs ``low > 0``.
 
     Raises:
-        ConfigError: If the range is empty, not finite, or logarithmic and not positive.
+        ConfigError: If the ends are no numbers, or the range is empty, not finite, or logarithmic and not positive.
     """
 
     low: float
@@ -30,6 +30,9 @@ class Float:
     log: bool = False
 
     def __post_init__(self) -> None:
+        for value in (self.low, self.high):
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ConfigError(f"'Float' expects numbers (got {value!r})")
         _check_range(self, self.low, self.high, self.log)
 
     def __contains__(self, value: object) -> bool:
@@ -81,12 +84,15 @@ class Categorical:
         choices: The values, each different.
 
     Raises:
-        ConfigError: If there are none, two are equal, or one is a list or a table.
+        ConfigError: If they are no list, there are none, two are equal, or one is a list or a table.
     """
 
     choices: Sequence[Choice]
 
     def __post_init__(self) -> None:
+        # A word would be a list of its letters.
+        if isinstance(self.choices, str) or not isinstance(self.choices, Iterable):
+            raise ConfigError(f"'Categorical' expects a list of choices (got {self.choices!r})")
         object.__setattr__(self, "choices", tuple(self.choices))
         for choice in self.choices:
             if not isinstance(choice, str | int | float | bool | None):
@@ -111,6 +117,7 @@ Domain: TypeAlias = Float | Int | Categorical
 def _check_range(domain: Float | Int, low: float, high: float, log: bool) -> None:
     name = type(domain).__name__
     if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
-        raise ConfigError(f"'{name}' expects finite low < high (got {low} and {high})")
+        fixed = "; a parameter of one value is set, not searched" if low == high else ""
+        raise ConfigError(f"'{name}' expects finite low < high (got {low} and {high}){fixed}")
     if log and low <= 0:
         raise ConfigError(f"'{name}' expects low > 0 where log is set (got {low})")

@@ -14,7 +14,7 @@ def hash_tensors(**tensors: Tensor) -> str:
     """SHA-256 over names, types, shapes and values of tensors, independent of their order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         # A view as bytes, since NumPy has no bfloat16.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())

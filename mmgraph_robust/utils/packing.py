@@ -19,7 +19,8 @@ def pack(values: Tensor) -> str:
     Args:
         values: The numbers.
     """
-    raw = values.detach().cpu().numpy().astype("<f4").tobytes()
+    # In torch, since NumPy has no bfloat16.
+    raw = values.detach().cpu().float().numpy().astype("<f4").tobytes()
     return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
 
 
@@ -27,9 +28,9 @@ def unpack(text: str) -> npt.NDArray[np.float32]:
     """The ``[n]`` numbers of :func:`pack`.
 
     Raises:
-        CheckpointError: If the text is damaged.
+        CheckpointError: If the text is damaged or none.
     """
     try:
         return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype="<f4").astype(np.float32)
-    except (ValueError, zlib.error, binascii.Error) as error:
+    except (TypeError, ValueError, zlib.error, binascii.Error) as error:
         raise CheckpointError(f"packed numbers are damaged ({error})") from error

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn import contrast, contrast_with_all
 
 
@@ -51,6 +52,15 @@ def test_contrast_with_all_makes_one_block_at_a_time(pair, monkeypatch):
     contrast_with_all(left, right, torch.tensor([2, 5, 2, 0]), 0.2, memory=4 * 4 * 3).backward()
     # Three nodes, three and one, forward and backward.
     assert sorted(sizes) == [4, 4, 12, 12, 12, 12]
+
+
+def test_bad_input_is_named():
+    x, rows = torch.randn(4, 2), torch.tensor([0])
+    for left, right in ((x[:0], x[:0]), (x, x[:3]), (x, x[:, :1]), (x[0], x[0])):
+        with pytest.raises(DataError, match="'left' and 'right' expect one shape"):
+            contrast_with_all(left, right, rows, 0.2)
+    with pytest.raises(ConfigError, match="'temperature'"):
+        contrast_with_all(x, x, rows, 0.0)
 
 
 def test_empty_rows_of_the_matrices_stay_finite():

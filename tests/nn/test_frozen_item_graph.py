@@ -27,6 +27,8 @@ def test_bad_input_is_named():
     x = {"visual": torch.randn(5, 3)}
     with pytest.raises(ConfigError, match="k >= 1"):
         FrozenItemGraph(0)
+    with pytest.raises(ConfigError, match="k to be a whole number"):
+        FrozenItemGraph(1.5)
     with pytest.raises(ConfigError, match="'textual'"):
         FrozenItemGraph(2, {"visual": 0.5, "textual": 0.5})(x)
     with pytest.raises(ConfigError, match=r"weights >= 0 and finite \(got nan for 'visual'\)"):

@@ -27,6 +27,8 @@ def test_bad_arguments():
         GraphRefining("sum")
     with pytest.raises(DataError, match="expects confidences"):
         GraphRefining()([torch.randn(1)], torch.tensor([[0], [0]]))
+    with pytest.raises(DataError, match="'affinities' expects one or more"):
+        GraphRefining("max")([], torch.tensor([[0], [0]]))
 
 
 @pytest.mark.parametrize(

@@ -91,11 +91,17 @@ def test_bad_input_is_named():
     two = LatentItemGraph({"visual": 6, "textual": 2}, k=3)
     with pytest.raises(DataError, match=r"'x_dict\['textual'\]' expects shape \[9, 2\]"):
         two({"visual": torch.randn(9, 6), "textual": torch.randn(8, 2)})
+    with pytest.raises(DataError, match=r"'original' expects modality 'visual' \(got \[\]\)"):
+        layer({"visual": torch.randn(9, 6)}, {})
     with pytest.raises(ConfigError, match="'k' expects a whole number from 1 to 2"):
         layer({"visual": torch.randn(2, 6)})
     for arguments, message in (
         ({"k": 0}, "k >= 1"),
+        ({"k": 1.5}, "k to be a whole number"),
+        ({"hidden_channels": 0}, "hidden_channels >= 1"),
         ({"skip": 1.5}, "skip from 0 to 1"),
+        ({"in_channels": {"audio.mfcc": 6}}, r"no dots, .* \(got 'audio.mfcc'\)"),
+        ({"in_channels": {"keys": 6}}, r"a ModuleDict has itself \(got 'keys'\)"),
         ({"in_channels": {}}, "none"),
     ):
         with pytest.raises(ConfigError, match=message):

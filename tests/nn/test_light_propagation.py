@@ -27,3 +27,5 @@ def test_no_layer_is_the_input():
     assert repr(LightPropagation(2)) == "LightPropagation(num_layers=2)"
     with pytest.raises(ConfigError, match="num_layers >= 0"):
         LightPropagation(-1)
+    with pytest.raises(ConfigError, match=r"num_layers to be a whole number \(got 1.5\)"):
+        LightPropagation(1.5)

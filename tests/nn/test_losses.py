@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.nn import batch_mean_squares, batch_norms, batch_squares, bpr_loss, info_nce
 
 
@@ -30,3 +31,19 @@ def test_info_nce_by_hand():
     assert float(info_nce(left, right, 0.5)) == pytest.approx(-torch.tensor(e / (e + 1)).log().item(), abs=1e-5)
     # Small temperatures do not overflow.
     assert float(info_nce(left, right.flip(0), 1e-3)) == pytest.approx(1000.0)
+
+
+def test_scores_of_other_shapes_are_told():
+    # They would be held against each other all with all.
+    with pytest.raises(DataError, match=r"'positive' and 'negative' .* \(got \[4\] and \[4, 1\]\)"):
+        bpr_loss(torch.randn(4), torch.randn(4, 1))
+
+
+def test_what_cannot_be_contrasted_is_told():
+    x = torch.randn(4, 2)
+    for left, right in ((x, x[:1]), (x[:3], x), (x[:0], x[:0])):
+        with pytest.raises(DataError, match="'left' and 'right' expect one shape"):
+            info_nce(left, right)
+    for temperature in (0.0, -0.2, float("nan")):
+        with pytest.raises(ConfigError, match="'temperature' expects a number > 0"):
+            info_nce(x, x, temperature)

@@ -43,6 +43,8 @@ def test_parameters_come_from_the_generator():
     assert repr(layer) == "MMGCNConv(3, 4, combine='concat')"
     with pytest.raises(ConfigError, match="'concat' or 'add'"):
         MMGCNConv(3, 4, "False")
+    with pytest.raises(ConfigError, match=r"'MMGCNConv' expects in_channels >= 1 \(got 0\)"):
+        MMGCNConv(0, 4)
 
 
 @pytest.mark.parametrize(

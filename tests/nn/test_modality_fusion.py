@@ -70,5 +70,9 @@ def test_bad_input_is_named(xs):
             ModalityFusion(mode)([torch.randn(4, 3), other])
     with pytest.raises(DataError, match=r"'xs\[0\]' expects shape \[4, 2\]"):
         ModalityFusion("attention", channels=2)([torch.randn(4, 3)])
-    with pytest.raises(DataError, match="expects 3 modalities .got 2"):
-        ModalityFusion("weighted", num_modalities=3)(xs[:2])
+    for mode in ("weighted", "sum", "concat"):
+        with pytest.raises(DataError, match="expects 3 modalities .got 2"):
+            ModalityFusion(mode, num_modalities=3)(xs[:2])
+    for arguments in ({"num_modalities": -1}, {"num_modalities": 1.5}, {"channels": 0}):
+        with pytest.raises(ConfigError, match=f"'ModalityFusion' expects {next(iter(arguments))}"):
+            ModalityFusion("sum", **arguments)

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.nn.noise import seeded_dropout, seeded_gumbel_softmax
 from mmgraph_robust.utils import child_generator
 
@@ -18,6 +20,12 @@ def test_dropout_keeps_the_mean_and_repeats():
     assert set(once.unique().tolist()) == {0.0, 1 / 0.75}
     assert abs(float(once.mean()) - 1) < 0.02
     assert torch.equal(seeded_dropout(x, 0.0, child_generator(0, "d")), x)
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1])
+def test_a_rate_that_leaves_nothing_is_told(rate):
+    with pytest.raises(ConfigError, match="'rate' expects a share from 0 to below 1"):
+        seeded_dropout(torch.ones(3), rate, child_generator(0, "d"))
 
 
 def test_gumbel_noise_chooses_in_proportion_to_the_softmax():

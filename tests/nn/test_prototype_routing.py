@@ -38,6 +38,8 @@ def test_bad_input_is_named():
     assert repr(PrototypeRouting(3)) == "PrototypeRouting(num_routings=3)"
     with pytest.raises(ConfigError, match="num_routings >= 0"):
         PrototypeRouting(-1)
+    with pytest.raises(ConfigError, match=r"num_routings to be a whole number \(got 1.5\)"):
+        PrototypeRouting(1.5)
     edge_index = torch.tensor([[0], [0]])
     for item, user, message in (
         (torch.ones(2, 3, dtype=torch.long), torch.randn(2, 3), r"'x\[0\]' expects floating point"),

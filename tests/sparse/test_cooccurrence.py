@@ -51,5 +51,6 @@ def test_duplicate_edges_count_each_and_values_play_no_part():
 
 
 def test_k_is_positive():
-    with pytest.raises(ConfigError, match="'k' expects a number >= 1"):
-        cooccurrence_graph(random_matrix(3, 3, 4), 0)
+    for k in (0, 1.5):
+        with pytest.raises(ConfigError, match=rf"'k' expects a whole number >= 1 \(got {k}\)"):
+            cooccurrence_graph(random_matrix(3, 3, 4), k)

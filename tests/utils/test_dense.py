@@ -64,6 +64,11 @@ def test_other_types_and_empty_matrices_are_torchs(dtype):
         matmul(torch.randn(2, 3), torch.randn(2, 3))
 
 
+def test_sparse_matrices_are_torchs():
+    sparse, dense = torch.randn(4, 3).relu().to_sparse(), torch.randn(3, 2)
+    assert torch.allclose(matmul(sparse, dense), sparse.to_dense() @ dense, atol=1e-6)
+
+
 def test_autocast_goes_on_to_mean_half_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert matmul(torch.randn(4, 3), torch.randn(3, 2)).dtype == torch.bfloat16

@@ -12,3 +12,13 @@ def test_the_first_gradient_that_is_not_finite_is_named():
     assert bad_gradient(model) == "the gradient of '1.weight' is not finite"
     model[1].weight.grad.fill_(3e38)
     assert bad_gradient(model) == "a gradient's norm overflowed"
+
+
+def test_sparse_gradients_are_looked_at():
+    table = torch.nn.Embedding(5, 3, sparse=True)
+    table(torch.tensor([1, 1, 4])).sum().backward()
+    assert table.weight.grad.is_sparse
+    assert bad_gradient(table) is None
+    table.zero_grad()
+    (table(torch.tensor([1])) * float("nan")).sum().backward()
+    assert bad_gradient(table) == "the gradient of 'weight' is not finite"

@@ -27,6 +27,13 @@ def test_hashes_see_values_names_and_shapes():
     assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1}) != hash_json({"a": 1, "b": 3})
 
 
+def test_views_have_the_hash_of_what_they_show():
+    x = torch.randn(3, dtype=torch.cfloat)
+    assert hash_tensors(a=x.conj()) == hash_tensors(a=x.conj().resolve_conj()) != hash_tensors(a=x)
+    y = torch.randn(3)
+    assert hash_tensors(a=torch._neg_view(y)) == hash_tensors(a=-y)
+
+
 def test_a_negative_seed_is_told():
     with pytest.raises(ConfigError, match=r"'seed' expects a whole number >= 0 \(got -1\)"):
         child_generator(-1)
