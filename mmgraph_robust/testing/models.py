@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import Graph, TripleLoader
-from mmgraph_robust.errors import DataError, MMGraphError
+from mmgraph_robust.errors import DataError, MMGraphError, NonFiniteError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
@@ -31,9 +32,10 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
 
     Raises:
         DataError: If `uses_graph`, and no interactions of `data` can be exchanged without changing anyone's number.
-        ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`; the score
-            is not the sum of its channels, or the loss trains another one; features are changed, or anything is kept
-            between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
+        ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`; an
+            embedding or a loss is not finite; the score is not the sum of its channels, or the loss trains another one;
+            all vectors of a side and channel follow parameters and pass them no gradient (a cut of some is not seen);
+            features are changed, or anything is kept between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
             initial parameters; features reach the score in another way than
             :attr:`~mmgraph_robust.models.Recommender.feature_path` says; neighbours are searched past the graph's own
             search; an edge direction carries no messages; its
@@ -51,6 +53,7 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     if uses_graph:
         _check_directions(model, features, graph)
     _check_item_encoder(model, features, graph)
+    _check_uncut(model, features, graph)
     _check_loss(model, features, graph)
     _check_training(model, features, graph)
 
@@ -68,6 +71,10 @@ def _check_forward(model: Recommender, features: Features, graph: Graph) -> None
     _require(isinstance(first, Embeddings), f"'forward' returns {type(first).__name__}, not Embeddings")
     sizes = first.num_users, first.num_items
     _require(sizes == (model.num_users, model.num_items), f"embeddings of {sizes[0]} users and {sizes[1]} items")
+    try:
+        first.check_finite()
+    except NonFiniteError as error:
+        raise ConformanceError(f"the forward pass returns what is not finite: {error}") from error
     again = model(features, graph)
     _require(_equal(first, again), "two forward passes differ in eval mode")
     _require(all(torch.equal(x, before[m]) for m, x in features.items()), "the forward pass changed the features")
@@ -194,6 +201,25 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
             )
 
 
+def _check_uncut(model: Recommender, features: Features, graph: Graph) -> None:
+    """Vectors without a gradient may come from the features alone, but not from parameters."""
+    embeddings = model(features, graph)
+    fixed = [name for name, x in _vectors(embeddings).items() if not x.requires_grad]
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1.5).add_(0.1)
+        ours, theirs = _vectors(embeddings), _vectors(other(features, graph))
+    for name in fixed:
+        side, channel = name.split(" ", 1)
+        _require(
+            torch.equal(ours[name], theirs[name]),
+            f"the {side} vectors of channel '{channel}' follow parameters, and no gradient reaches those: they are cut "
+            "off in 'forward' ('detach', 'no_grad')",
+        )
+
+
 def _check_loss(model: Recommender, features: Features, graph: Graph) -> None:
     """The loss must train the score that the channels say: every one of them gets a gradient, on both sides."""
     batch = next(TripleLoader(graph, 256).epoch(torch.Generator().manual_seed(0)))
@@ -243,6 +269,7 @@ def _train(model: Recommender, features: Features, graph: Graph) -> list[float]:
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
+            _require(math.isfinite(losses[-1]), f"the loss is not finite in training step {len(losses)}")
     return losses
 
 

@@ -9,6 +9,7 @@ from mmgraph_robust.models import FREEDOM, LATTICE, MGCN, VBPR, Embeddings, Ligh
 from mmgraph_robust.sparse import cosine_graph, spmm
 from mmgraph_robust.testing import ConformanceError, check_model
 from mmgraph_robust.testing.models import _rewired
+from mmgraph_robust.testing.weak_models import FragileDirection
 from mmgraph_robust.training import data_hash
 
 
@@ -142,6 +143,25 @@ class GlobalDropout(VBPR):
         return super().forward(dropped, graph)
 
 
+class CutUsers(VBPR):
+    """What users like in pictures is trained by the regulariser alone."""
+
+    def forward(self, features, graph):
+        out = super().forward(features, graph)
+        return Embeddings(dict(out.user) | {"visual": out.user["visual"].detach()}, out.item)
+
+
+class Infinite(VBPR):
+    def forward(self, features, graph):
+        out = super().forward(features, graph)
+        return Embeddings(out.user, dict(out.item) | {"visual": out.item["visual"] / 0})
+
+
+class NoNumber(VBPR):
+    def loss(self, embeddings, batch, features):
+        return super().loss(embeddings, batch, features) * float("nan")
+
+
 class SaysNone(VBPR):
     feature_path = "none"
 
@@ -217,6 +237,9 @@ DEFECTS = [
     (OtherLoss, "channel 'visual': it trains another score"),
     (DeafLoss, "user vectors of channel 'id'"),
     (GlobalDropout, "two trainings of one seed differ"),
+    (CutUsers, "user vectors of channel 'visual' follow parameters, and no gradient"),
+    (Infinite, "not finite: item embedding of channel 'visual'"),
+    (NoNumber, "the loss is not finite in training step 1"),
     (SaysNone, "'none', but other features of 'visual'"),
     (SaysNoneOfAGraph, "'none', but other features of 'visual'"),
     (SaysDirect, "'direct', but no gradient of the scores reaches 'visual'"),
@@ -245,6 +268,13 @@ def test_sound_models_pass_and_stay_as_they_were(shop):
         check_model(model, add_item_graphs(shop, 10), uses_graph=kind is not VBPR)
         assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
         assert model.training
+
+
+def test_sides_without_parameters_are_no_cut(shop):
+    model = FragileDirection.from_data(shop)
+    graph = Graph.from_data(shop)
+    assert not any(x.requires_grad for x in model(model.features(shop), graph).item.values())
+    check_model(model, shop, uses_graph=False)
 
 
 def test_a_rewired_graph_has_the_same_degrees_and_other_neighbours(shop):
