@@ -35,11 +35,11 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
         ConformanceError: If the forward pass returns no fitting :class:`~mmgraph_robust.models.Embeddings`; an
             embedding or a loss is not finite; the score is not the sum of its channels, or the loss trains another one;
             all vectors of a side and channel follow parameters and pass them no gradient (a cut of some is not seen);
-            features are changed, or anything is kept between calls; two forward passes differ, or two training steps of one seed; the seed does not fix the
-            initial parameters; features reach the score in another way than
+            features are changed, or anything is kept between calls; two forward passes differ, or two training steps of
+            one seed; the seed does not fix the initial parameters; features reach the score in another way than
             :attr:`~mmgraph_robust.models.Recommender.feature_path` says; neighbours are searched past the graph's own
-            search; an edge direction carries no messages; its
-            ``item_encoder`` gives other vectors or gradients than a full pass; or a parameter never moves.
+            search; an edge direction carries no messages; its ``item_encoder`` gives other vectors or gradients than a
+            full pass; or a parameter never moves.
     """
     _check_seed(model)
     model = copy.deepcopy(model)

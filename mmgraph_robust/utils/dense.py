@@ -24,6 +24,13 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     Shapes:
         - **output:** ``[n, m]``
     """
+    # Not asked in the backward pass, where all is dense, and where torch.compile cannot ask.
+    if left.layout != torch.strided or right.layout != torch.strided:
+        return left @ right
+    return _product(left, right)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
     if not _by_onednn(left, right):
         return left @ right
     result: Tensor = _Matmul.apply(left, right)
@@ -34,7 +41,6 @@ def _by_onednn(left: Tensor, right: Tensor) -> bool:
     return (
         WITH_ONEDNN
         and left.dim() == right.dim() == 2
-        and left.layout == right.layout == torch.strided
         and left.dtype == right.dtype == torch.float32
         and left.device.type == right.device.type == "cpu"
         and left.size(1) == right.size(0)  # else torch says what is wrong
@@ -61,6 +67,6 @@ class _Matmul(torch.autograd.Function):
         need_left, need_right = ctx.needs_input_grad
         # The long side of the gradient of a weight is summed over: oneDNN is fastest if it is that of the first factor.
         return (
-            matmul(grad, right.t()) if need_left else None,
-            matmul(grad.t(), left).t() if need_right else None,
+            _product(grad, right.t()) if need_left else None,
+            _product(grad.t(), left).t() if need_right else None,
         )

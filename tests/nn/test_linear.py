@@ -27,5 +27,12 @@ def test_sparse_features_go_the_way_of_torch(layout):
     assert torch.allclose(got, torch.autograd.grad(layer(x).square().sum(), layer.weight)[0], atol=1e-4)
 
 
+def test_compiles_as_one_graph():
+    layer, x = Linear(6, 3), torch.randn(5, 6)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    (got,) = torch.autograd.grad(compiled(x).square().sum(), layer.weight)
+    assert torch.allclose(got, torch.autograd.grad(layer(x).square().sum(), layer.weight)[0], atol=1e-4)
+
+
 def test_shapes_are_found_without_memory():
     assert Linear(6, 3, device="meta")(torch.randn(5, 6, device="meta")).shape == (5, 3)
