@@ -252,11 +252,13 @@ def test_a_defense_goes_with_the_models_that_it_names_and_a_model_may_see_less(t
         {"name": "VBPR", "embedding_dim": 4, "label": "VBPR-textual", "modalities": ["textual"]},
     ]
     defenses = [{"name": "none"}, {"name": "FeatureNoise", "only": ["VBPR"]}]
-    config = RunConfig(SMALL | {"models": models, "defenses": defenses})
+    named = {"name": "SingleStep", "modalities": ["visual"]}
+    config = RunConfig(SMALL | {"models": models, "defenses": defenses, "attacks": [*SMALL["attacks"], named]})
     entries = {(e["model"], e["defense"]): e for e in run(config, tmp_path, progress=False)}
     assert set(entries) == {("VBPR", "none"), ("VBPR", "FeatureNoise"), ("VBPR-textual", "none")}
     less = entries["VBPR-textual", "none"]
     assert set(less["clean"]["margins"]) == {"id", "textual"}
+    assert [a["modalities"] for a in less["attacks"] if a["attack"] == "SingleStep"] == [["visual"]]
     for attack in less["attacks"]:
         unmoved = attack["metrics"] == less["clean"]["metrics"]
         assert ("ignored_modality" in attack["flags"]) == (attack["modalities"] == ["visual"])

@@ -153,6 +153,13 @@ def test_what_does_not_fit_is_told(change, message):
         Suite(TWO | change)
 
 
+def test_a_modality_that_one_data_set_lacks_is_refused():
+    heard = SHOP | {"modalities": {"visual": 6, "acoustic": 5}}
+    suite = Suite(TWO | {"data": {"a": heard, "b": SHOP}, "attacks": [{"name": "Noise", "modalities": ["acoustic"]}]})
+    with pytest.raises(ConfigError, match="on b: attacks.Noise: 'modalities': unknown modality 'acoustic'"):
+        make_plan(suite)
+
+
 def test_a_suite_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert read_suite("smoke", ["seeds=[7]"]).runs["shop"].seeds == [7]
