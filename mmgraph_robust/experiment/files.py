@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmgraph_robust.errors import ConfigError, unknown_name
 
@@ -35,26 +34,6 @@ def read_values(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expects a table of keys (got a value of type {type(values).__name__})")
     return values
-
-
-def check_out(out: Path, kind: Literal["file", "folder"]) -> None:
-    """Sees that results can be written there: before hours of work, not after.
-
-    Args:
-        out: Where they are to go; it need not be there.
-        kind: What it is to be.
-
-    Raises:
-        ConfigError: If it is the other kind, or nothing can be written there.
-    """
-    if out.exists() and out.is_dir() != (kind == "folder"):
-        there = "folder" if out.is_dir() else "file"
-        raise ConfigError(f"results go into a {kind}, and '{out}' is a {there}: choose another name")
-    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if place != out.absolute() and not place.is_dir():
-        raise ConfigError(f"'{out}' cannot be made: '{place}' is a file and no folder: choose another place")
-    if not os.access(place, os.W_OK):
-        raise ConfigError(f"'{out}' cannot be made: '{place}' may not be written to: choose another place")
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.dense import matmul
 from mmgraph_robust.utils.devices import is_on
 from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
-from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
+from mmgraph_robust.utils.files import atomic_write, check_out, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.finite import bad_gradient
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.locks import claim
@@ -29,6 +29,7 @@ __all__ = [
     "Terminated",
     "atomic_write",
     "bad_gradient",
+    "check_out",
     "child_generator",
     "chunks",
     "claim",
