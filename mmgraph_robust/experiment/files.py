@@ -58,7 +58,9 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
             raise ConfigError(f"--set {override}: '{'.'.join(path)}' is not a section")
         place[last] = value
         if path == ["training"]:
-            _set_own_training(values, last, value)
+            _set_own_training(values, {last: value})
+        elif key == "training" and isinstance(value, dict):
+            _set_own_training(values, value)
     return values
 
 
@@ -72,8 +74,8 @@ def _set_each(each: Any, path: Sequence[str], value: Any) -> None:
             place[path[-1]] = copy.deepcopy(value)
 
 
-def _set_own_training(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a key of the training also in the entries that have one of their own, which would win over it."""
+def _set_own_training(values: dict[str, Any], training: dict[str, Any]) -> None:
+    """Sets keys of the training also in the entries that have them of their own, which would win over it."""
     for kind in ("models", "defenses"):
         entries = values.get(kind)
         for entry in entries if isinstance(entries, list) else ():
@@ -82,8 +84,8 @@ def _set_own_training(values: dict[str, Any], key: str, value: Any) -> None:
             each = entry.get("on")
             for holder in (entry, *(each.values() if isinstance(each, dict) else ())):
                 own = holder.get("training") if isinstance(holder, dict) else None
-                if isinstance(own, dict) and key in own:
-                    own[key] = copy.deepcopy(value)
+                if isinstance(own, dict):
+                    own |= {key: copy.deepcopy(value) for key, value in training.items() if key in own}
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:

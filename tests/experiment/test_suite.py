@@ -74,12 +74,15 @@ def test_the_command_line_sets_the_training_of_all(tmp_path):
         runs = read_suite(path, changes).runs.values()
         return [(run.training | m.training)["max_epochs"] for run in runs for m in run.models]
 
-    assert epochs("training.max_epochs=7") == [7] * 4
+    assert epochs("training.max_epochs=7") == epochs("training={max_epochs = 7}") == [7] * 4
     # The last word is the last one.
     assert epochs("training.max_epochs=7", "models.VBPR.training.max_epochs=8") == [8, 7, 8, 7]
-    (_, b) = read_suite(path, ["training.max_epochs=7"]).runs.values()
-    assert b.models[0].training == {"max_epochs": 7, "patience": 9}
-    assert b.models[1].training == {"batch_size": 64}
+    for change in ("training.max_epochs=7", "training={max_epochs = 7, eval_every = 2}"):
+        (_, b) = read_suite(path, [change]).runs.values()
+        assert b.models[0].training == {"max_epochs": 7, "patience": 9}
+        assert b.models[1].training == {"batch_size": 64}
+    with pytest.raises(ConfigError, match="training: input should be a valid dictionary .got 7"):
+        read_suite(path, ["training=7"])
 
 
 def test_cells_are_named_by_what_makes_them():
