@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import threading
 import time
 import traceback
 import warnings
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 import torch
 from torch_geometric.data import HeteroData
+from tqdm import tqdm
 
 from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError, MMGraphError
@@ -190,6 +192,8 @@ def _work(plan: Plan, call: Callable[[Sequence[Unit]], Iterator[_Outcome]], told
 
 def _do_elsewhere(task: _Task) -> _Outcome:
     keep_freed_memory()
+    # It shows no bar. The lock that bars share among processes would be left behind where this one is ended.
+    tqdm.set_lock(threading.RLock())
     return _do(task, progress=False)
 
 

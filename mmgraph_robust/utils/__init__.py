@@ -15,7 +15,7 @@ from mmgraph_robust.utils.packing import pack, unpack
 from mmgraph_robust.utils.plugins import find_class, load_plugin, plugins, room_classes
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
 from mmgraph_robust.utils.seed import child_generator
-from mmgraph_robust.utils.signals import Terminated, terminable
+from mmgraph_robust.utils.signals import Terminated, terminable, uninterrupted
 from mmgraph_robust.utils.topk import stable_topk
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "sha256_file",
     "stable_topk",
     "terminable",
+    "uninterrupted",
     "unit_rows",
     "unpack",
     "write_json",
