@@ -89,3 +89,17 @@ def real_folder():
 def hm(real_folder):
     """The real fashion data, where they lie beside the project."""
     return mr.read_mmrec(real_folder("hm"), features={"visual": "image_feat.npy", "textual": "text_feat.npy"})
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+    """A folder in which no file can be made."""
+    folder = tmp_path / "unwritable"
+    folder.mkdir()
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        # To root rights are no hindrance; a file system that takes no files is.
+        folder = Path("/proc")
+        if not folder.is_dir():
+            pytest.skip("root may write anywhere here")
+    return folder

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
+from mmgraph_robust import experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 HITS = torch.linspace(0, 1, 500)
@@ -75,6 +76,23 @@ def test_which_defense(capsys):
     exec(soft_neighbours, scope)
     # It trains on features that reach the score through the choice of neighbours.
     assert 0 < mr.evaluate(scope["model"], scope["data"])["recall@20"] < 1
+
+
+def test_the_run_file(tmp_path):
+    """With one seed, and less of all that takes time."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "configuration.md").read_text(), re.S)
+    (tmp_path / "shop.toml").write_text(shown)
+    assert len(experiment.read_config(tmp_path / "shop.toml").seeds) > 1
+    short = experiment.read_config(
+        tmp_path / "shop.toml", ["seeds=[0]", "training.max_epochs=1", "attacks.PGD.steps=1"]
+    )
+    entries = experiment.run(short, tmp_path / "run", progress=False)
+    assert {(entry["model"], entry["defense"]) for entry in entries} == {
+        ("VBPR", "none"), ("VBPR", "ModalityBalancing"), ("GRCN", "none"),
+    }  # fmt: skip
+    assert {(a["attack"], *a["modalities"]) for entry in entries for a in entry["attacks"]} == {
+        ("PGD", "visual"), ("PGD", "visual", "textual"), ("Noise", "visual", "textual"),
+    }  # fmt: skip
 
 
 def made_up(defense, clean):

@@ -17,6 +17,7 @@ from mmgraph_robust.errors import BudgetError, ConfigError, unknown_name
 from mmgraph_robust.typing import Features
 
 Knowledge = Literal["white", "transfer", "scores", "ranks"]
+ModalitySet = str | Sequence[str]
 _CHOICES = {
     "scope": ("item", "matrix"), "norm": NORMS, "labels": ("train", "val", "test"), "graph": ("frozen", "rebuilt"),
     "knowledge": ("white", "transfer", "scores", "ranks"),
@@ -204,30 +205,46 @@ class ThreatModel:
         }
 
 
-def modality_sets(names: Sequence[str], sets: Sequence[Literal["each", "all"]] = ("each", "all")) -> list[list[str]]:
-    """The sets of modalities that an evaluation attacks: each alone, all jointly, or both, every set once.
+def modality_sets(names: Sequence[str], sets: Sequence[ModalitySet] = ("each", "all")) -> list[list[str]]:
+    """The sets of modalities that an evaluation attacks, every set once and the smaller first.
 
     Args:
         names: The modalities at hand.
-        sets: Which sets.
+        sets: Which sets: ``"each"`` of them alone, ``"all"`` jointly, the name of one for it alone, or a list of names
+            for these jointly.
 
     Raises:
-        ConfigError: If a set is none of the known.
+        ConfigError: If a name is none of the modalities, or a list holds none, or one twice.
     """
-    for name in sets:
-        if name not in ("each", "all"):
-            raise ConfigError(unknown_name("set of modalities", name, ("each", "all")))
-    alone = [[m] for m in names] if "each" in sets else []
-    jointly = "all" in sets and (len(names) > 1 or not alone)
-    return alone + ([list(names)] if jointly and names else [])
+    found: list[tuple[str, ...]] = []
+    for chosen in sets:
+        if chosen == "each":
+            found += [(name,) for name in names]
+        elif chosen == "all":
+            found += [tuple(names)] if names else []
+        else:
+            found.append(_named(names, chosen))
+    # The names in one order, however they were given: what is the same set is one threat.
+    return [list(each) for each in sorted(dict.fromkeys(found), key=lambda e: (len(e), [*map(names.index, e)]))]
 
 
-def expand(threat: ThreatModel, sets: Sequence[Literal["each", "all"]] = ("each", "all")) -> list[ThreatModel]:
-    """The same threat on each of its modalities alone, on all jointly, or both.
+def _named(names: Sequence[str], chosen: ModalitySet) -> tuple[str, ...]:
+    wanted = [chosen] if isinstance(chosen, str) else chosen
+    for name in wanted:
+        if name not in names:
+            known = [*names, "each", "all"] if isinstance(chosen, str) else names
+            raise ConfigError(f"'modalities': {unknown_name('modality', name, known)}")
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise ConfigError(f"'modalities' expects different names, at least one (got {list(wanted)})")
+    return tuple(name for name in names if name in wanted)
+
+
+def expand(threat: ThreatModel, sets: Sequence[ModalitySet] = ("each", "all")) -> list[ThreatModel]:
+    """The same threat on each of its modalities alone, on all jointly, or on other sets of them.
 
     Args:
         threat: The threat; its box keeps the limits of the modalities that remain.
-        sets: Which sets.
+        sets: See :func:`modality_sets`.
     """
     return [restrict(threat, chosen) for chosen in modality_sets(threat.modalities, sets)]
 

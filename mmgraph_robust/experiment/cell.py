@@ -95,6 +95,11 @@ class RunFolder:
     root: Path
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders that a run writes to."""
+        return self.root, self.entries, self.root / "models", self.root / "checkpoints"
+
+    @property
     def entries(self) -> Path:
         """The folder of the result entries."""
         return self.root / "entries"

@@ -19,7 +19,7 @@ from mmgraph_robust.experiment.build import build, check_device, finish
 from mmgraph_robust.experiment.component import find_component
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import duration, total
-from mmgraph_robust.experiment.files import apply_overrides, check_out
+from mmgraph_robust.experiment.files import apply_overrides
 from mmgraph_robust.experiment.plan import dry_run
 from mmgraph_robust.experiment.plans import read_goal
 from mmgraph_robust.experiment.schema import check_arguments
@@ -28,7 +28,7 @@ from mmgraph_robust.models import Recommender
 from mmgraph_robust.reporting import check_entry
 from mmgraph_robust.training import fit, load_model, save_model, trained_on
 from mmgraph_robust.typing import Split
-from mmgraph_robust.utils import read_json
+from mmgraph_robust.utils import check_out, read_json
 
 _SPLITS = ("train", "val", "test")
 

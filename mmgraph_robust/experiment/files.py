@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmgraph_robust.errors import ConfigError, unknown_name
 
@@ -37,26 +36,6 @@ def read_values(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def check_out(out: Path, kind: Literal["file", "folder"]) -> None:
-    """Sees that results can be written there: before hours of work, not after.
-
-    Args:
-        out: Where they are to go; it need not be there.
-        kind: What it is to be.
-
-    Raises:
-        ConfigError: If it is the other kind, or nothing can be written there.
-    """
-    if out.exists() and out.is_dir() != (kind == "folder"):
-        there = "folder" if out.is_dir() else "file"
-        raise ConfigError(f"results go into a {kind}, and '{out}' is a {there}: choose another name")
-    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if place != out.absolute() and not place.is_dir():
-        raise ConfigError(f"'{out}' cannot be made: '{place}' is a file and no folder: choose another place")
-    if not os.access(place, os.W_OK):
-        raise ConfigError(f"'{out}' cannot be made: '{place}' may not be written to: choose another place")
-
-
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Sets keys given as ``path.to.key=value``; values are read as TOML, else as strings."""
     for override in overrides:
@@ -79,7 +58,9 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
             raise ConfigError(f"--set {override}: '{'.'.join(path)}' is not a section")
         place[last] = value
         if path == ["training"]:
-            _set_own_training(values, last, value)
+            _set_own_training(values, {last: value})
+        elif key == "training" and isinstance(value, dict):
+            _set_own_training(values, value)
     return values
 
 
@@ -93,8 +74,8 @@ def _set_each(each: Any, path: Sequence[str], value: Any) -> None:
             place[path[-1]] = copy.deepcopy(value)
 
 
-def _set_own_training(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a key of the training also in the entries that have one of their own, which would win over it."""
+def _set_own_training(values: dict[str, Any], training: dict[str, Any]) -> None:
+    """Sets keys of the training also in the entries that have them of their own, which would win over it."""
     for kind in ("models", "defenses"):
         entries = values.get(kind)
         for entry in entries if isinstance(entries, list) else ():
@@ -103,8 +84,8 @@ def _set_own_training(values: dict[str, Any], key: str, value: Any) -> None:
             each = entry.get("on")
             for holder in (entry, *(each.values() if isinstance(each, dict) else ())):
                 own = holder.get("training") if isinstance(holder, dict) else None
-                if isinstance(own, dict) and key in own:
-                    own[key] = copy.deepcopy(value)
+                if isinstance(own, dict):
+                    own |= {key: copy.deepcopy(value) for key, value in training.items() if key in own}
 
 
 def _named(entries: list[Any], name: str, override: str) -> Any:

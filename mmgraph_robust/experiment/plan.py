@@ -78,6 +78,10 @@ def make_plan(config: RunConfig | Suite) -> Plan:
         try:
             data = each.build_data()
             each.check_defenses(data)
+        except ConfigError as error:
+            if not isinstance(config, Suite):
+                raise
+            raise type(error)(f"on {name}: {error}") from None
         except DataError as error:
             if len(runs) == 1:
                 raise

@@ -60,7 +60,7 @@ class GoalPlan(Strict):
 class AttackPlan(Strict):
     """Threat models of one attack: every combination of modalities, budgets, scopes, norms, graphs and goals."""
 
-    modalities: list[Literal["each", "all"]] = Field(default=["each", "all"], min_length=1)
+    modalities: list[str | list[str]] = Field(default=["each", "all"], min_length=1)
     budgets: list[float] = Field(default=[0.05], min_length=1)
     scopes: list[Literal["item", "matrix"]] = Field(default=["item"], min_length=1)
     norm: Literal["l1", "l2", "linf"] = "l2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import threading
 import time
 import traceback
 import warnings
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 import torch
 from torch_geometric.data import HeteroData
+from tqdm import tqdm
 
 from mmgraph_robust.data import DataWarning
 from mmgraph_robust.errors import ConfigError, MMGraphError
@@ -24,14 +26,13 @@ from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.cell import RunFolder, Unit, units
 from mmgraph_robust.experiment.config import RunConfig
 from mmgraph_robust.experiment.estimate import Countdown, Estimate, duration
-from mmgraph_robust.experiment.files import check_out
 from mmgraph_robust.experiment.plan import Plan, make_plan, own_entries
 from mmgraph_robust.experiment.report import ReportPlan, report
 from mmgraph_robust.experiment.suite import Suite
 from mmgraph_robust.experiment.unit import UnitRunner
 from mmgraph_robust.experiment.workers import Workers
 from mmgraph_robust.training import data_hash
-from mmgraph_robust.utils import claim, keep_freed_memory, read_json, terminable, write_json
+from mmgraph_robust.utils import check_out, claim, keep_freed_memory, read_json, terminable, write_json
 
 _LOG = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 1.0
@@ -73,7 +74,8 @@ def run(
     """
     if jobs < 1 or (threads is not None and threads < 1):
         raise ConfigError(f"'run' expects jobs and threads >= 1 (got {jobs} and {threads})")
-    check_out(Path(folder), "folder")
+    for place in RunFolder(Path(folder)).folders:
+        check_out(place, "folder")
     if cluster is None:
         check_device(device)
     # Workers stand elsewhere.
@@ -190,6 +192,8 @@ def _work(plan: Plan, call: Callable[[Sequence[Unit]], Iterator[_Outcome]], told
 
 def _do_elsewhere(task: _Task) -> _Outcome:
     keep_freed_memory()
+    # It shows no bar. The lock that bars share among processes would be left behind where this one is ended.
+    tqdm.set_lock(threading.RLock())
     return _do(task, progress=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from mmgraph_robust.errors import ConfigError, MMGraphError
+from mmgraph_robust.utils import uninterrupted
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -18,7 +20,7 @@ _CONNECT_S = 10
 
 
 class Workers:
-    """Calls a function on each of some tasks, in other processes, through joblib.
+    """Calls a function on each of some tasks, in other processes, through joblib; whoever leaves early ends them.
 
     Args:
         jobs: Number of processes on this machine.
@@ -34,10 +36,14 @@ class Workers:
         self._client: AbstractContextManager[Any] = nullcontext()
         self._deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
         self._backend = "loky"
+        # Those that wait for no process are not handed over: joblib stumbles over them when it is interrupted.
+        self._ahead = "2 * n_jobs"
         if cluster is not None:
             self._client, killed = _connect(cluster)
             self._deaths += (killed,)
             self._backend = "dask"
+            # More workers may join.
+            self._ahead = "all"
 
     def __call__(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """The results, in the order in which they are done.
@@ -50,15 +56,23 @@ class Workers:
             MMGraphError: If a process dies.
         """
         with joblib.parallel_config(backend=self._backend, n_jobs=self.jobs if self._backend == "loky" else -1):
-            done = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
-                joblib.delayed(function)(task) for task in tasks
-            )
+            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=self._ahead)
+            # Processes begin here. They leave an interruption to this one, which ends them.
+            with uninterrupted():
+                done = parallel(joblib.delayed(function)(task) for task in tasks)
             try:
-                yield from done
+                for result in done:  # noqa: UP028 (it would be closed with a warning before we hear of it)
+                    yield result
             except self._deaths as error:
                 raise MMGraphError(
                     "a process died, perhaps for want of memory; run again to go on, with fewer --jobs"
                 ) from error
+            except GeneratorExit:
+                with warnings.catch_warnings():
+                    # Whoever leaves early knows that there would have been more.
+                    warnings.simplefilter("ignore")
+                    done.close()
+                raise
 
     def __enter__(self) -> Workers:
         self._client.__enter__()

@@ -138,7 +138,8 @@ def make_board(rows: Sequence[Row], metric: str = "recall@20") -> Board:
     rows = [row for row in rows if metric in row.mean]
     every: dict[str, set[str]] = {}
     for row in rows:
-        every.setdefault(row.dataset, set()).update(row.modalities)
+        # Not only what was attacked: a file may name some modalities of those that models read.
+        every.setdefault(row.dataset, set()).update(row.modalities, row.margins.keys() - {"id"})
     runs: dict[tuple[str, str, str], dict[Case, Row]] = {}
     threats: dict[str, list[Setting]] = {}
     for row in sorted(rows, key=lambda row: () if row.setting is None else row.setting.order):
@@ -147,6 +148,7 @@ def make_board(rows: Sequence[Row], metric: str = "recall@20") -> Board:
             runs.setdefault(row.line, {})[case] = row
             if row.feature_path != "none":
                 threats.setdefault(case[0], []).append(row.setting)
+    joint = {row.dataset for row in rows if _is_joint(row.modalities, every[row.dataset])}
     default = _default(rows, every, metric)
     floors = {name: floor_of([row for row in rows if row.dataset == name], metric) for name in every}
     lines = [Line(r, runs.get(r.line, {}), floors[r.dataset]) for r in rows if r.attack is None]
@@ -161,7 +163,7 @@ def make_board(rows: Sequence[Row], metric: str = "recall@20") -> Board:
         threats={name: tuple(dict.fromkeys(setting.attack for setting in found)) for name, found in threats.items()},
         controls=frozenset(s.attack for found in threats.values() for s in found if s.is_control),
         default=default,
-        modalities={name: tuple(sorted(found)) for name, found in every.items() if len(found) > 1},
+        modalities={name: tuple(sorted(found)) for name, found in every.items() if name in joint},
     )
 
 
@@ -174,10 +176,13 @@ def flag_texts(flags: Mapping[str, str]) -> list[str]:
     return [f"{name}: {text}" for name, text in flags.items()]
 
 
+def _is_joint(modalities: Sequence[str], every: set[str]) -> bool:
+    return len(every) > 1 and set(modalities) == every
+
+
 def _threat(setting: Setting, every: set[str]) -> str:
     # Said so that one threat is the same on data sets whose modalities have other names.
-    joint = len(every) > 1 and set(setting.modalities) == every
-    reach = ALL if joint else " + ".join(setting.modalities)
+    reach = ALL if _is_joint(setting.modalities, every) else " + ".join(setting.modalities)
     return f"{reach}, {setting.size} {setting.threat}"
 
 

@@ -29,7 +29,16 @@ from mmgraph_robust.models.base import check_recommender
 from mmgraph_robust.training.checkpoint import describe_model, load_checkpoint, save_checkpoint
 from mmgraph_robust.training.guards import check_defended, check_gradients, check_loss
 from mmgraph_robust.typing import Features
-from mmgraph_robust.utils import Categorical, Domain, Float, child_generator, hash_json, hash_tensors, keeping_modes
+from mmgraph_robust.utils import (
+    Categorical,
+    Domain,
+    Float,
+    check_out,
+    child_generator,
+    hash_json,
+    hash_tensors,
+    keeping_modes,
+)
 from mmgraph_robust.version import TRAINING_VERSION
 
 SEARCH_SPACE: Mapping[str, Domain] = {
@@ -125,8 +134,9 @@ def fit(
 
     Raises:
         DataError: If the data are not usable, or there is no validation split.
-        ConfigError: If an argument is out of range, a defense changes features that the model does not meet, or the
-            model goes around one that is trained first (:class:`~mmgraph_robust.defenses.Smoothed`).
+        ConfigError: If an argument is out of range, the checkpoint cannot be written, a defense changes features that
+            the model does not meet, or the model goes around one that is trained first
+            (:class:`~mmgraph_robust.defenses.Smoothed`).
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
         CheckpointError: If the checkpoint is damaged, was made with other settings or data, or holds more than
             `max_epochs`.
@@ -145,6 +155,8 @@ def fit(
         raise ConfigError(
             f"'{type(model).__name__}' goes around a model that is trained already: train that one, then wrap it"
         )
+    if checkpoint is not None:
+        check_out(checkpoint, "file")
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
     graph = (model.graph(data) if graph is None else graph).to(model.device)

@@ -5,7 +5,7 @@ from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.dense import matmul
 from mmgraph_robust.utils.devices import is_on
 from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
-from mmgraph_robust.utils.files import atomic_write, read_json, sha256_file, write_json, write_text
+from mmgraph_robust.utils.files import atomic_write, check_out, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.finite import bad_gradient
 from mmgraph_robust.utils.hashing import hash_json, hash_tensors
 from mmgraph_robust.utils.locks import claim
@@ -15,7 +15,7 @@ from mmgraph_robust.utils.packing import pack, unpack
 from mmgraph_robust.utils.plugins import find_class, load_plugin, plugins, room_classes
 from mmgraph_robust.utils.rows import row_lengths, unit_rows
 from mmgraph_robust.utils.seed import child_generator
-from mmgraph_robust.utils.signals import Terminated, terminable
+from mmgraph_robust.utils.signals import Terminated, terminable, uninterrupted
 from mmgraph_robust.utils.topk import stable_topk
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Terminated",
     "atomic_write",
     "bad_gradient",
+    "check_out",
     "child_generator",
     "chunks",
     "claim",
@@ -52,6 +53,7 @@ __all__ = [
     "sha256_file",
     "stable_topk",
     "terminable",
+    "uninterrupted",
     "unit_rows",
     "unpack",
     "write_json",

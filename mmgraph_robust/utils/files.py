@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
-from mmgraph_robust.errors import CheckpointError
+from mmgraph_robust.errors import CheckpointError, ConfigError
 
 
 @contextmanager
@@ -39,6 +39,35 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_out(out: str | Path, kind: Literal["file", "folder"]) -> None:
+    """Sees that results can be written there: before hours of work, not after.
+
+    Args:
+        out: Where they are to go; it need not be there.
+        kind: What it is to be.
+
+    Raises:
+        ConfigError: If it is the other kind, or nothing can be written there.
+    """
+    out = Path(out)
+    if out.exists() and out.is_dir() != (kind == "folder"):
+        there = "folder" if out.is_dir() else "file"
+        raise ConfigError(f"results go into a {kind}, and '{out}' is a {there}: choose another name")
+    # A file is written beside its place and renamed: what counts is its folder, or the one in which that is made.
+    folder = out.absolute() if kind == "folder" else out.absolute().parent
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not place.is_dir():
+        raise ConfigError(f"'{out}' cannot be made: '{place}' is a file and no folder: choose another place")
+    try:
+        # Tried, not asked for: rights say nothing of a file system that takes no files.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"'{out}' cannot be made: '{place}' may not be written to ({error.strerror}): choose another place"
+        ) from None
 
 
 def _umask() -> int:

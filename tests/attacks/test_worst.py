@@ -1,5 +1,8 @@
+import pytest
+
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, Promote, ThreatModel, attack_worst, expand, modality_sets, pick_items
+from mmgraph_robust.errors import ConfigError
 
 
 def test_the_sensitive_modality_is_the_worst_one(shop, trained):
@@ -25,3 +28,21 @@ def test_expansion():
     assert modality_sets(["a"], ["all"]) == [["a"]]
     assert modality_sets([]) == []
     assert mr.attacks.expand(threat, ["all"]) == [both]
+    assert mr.attacks.expand(threat, ["b", "all"]) == [alone_b, both]
+
+
+def test_sets_by_name():
+    names = ["visual", "textual", "acoustic"]
+    assert modality_sets(names, ["all", "acoustic"]) == [["acoustic"], names]
+    # The same set however it is named, its names in the order of the data.
+    assert modality_sets(names, [["textual", "visual"], ["visual", "textual"]]) == [["visual", "textual"]]
+    assert modality_sets(names, ["textual", "each", ["textual"]]) == [["visual"], ["textual"], ["acoustic"]]
+    assert modality_sets(names[:2], ["all", ["textual", "visual"]]) == [names[:2]]
+    for wrong, message in (
+        ("visul", "'modalities': unknown modality 'visul'; did you mean 'visual'.*'all', 'each'"),
+        (["visual", "all"], "'modalities': unknown modality 'all' .known: 'acoustic', 'textual', 'visual'"),
+        (["visual", "visual"], "'modalities' expects different names, at least one .got .'visual', 'visual'"),
+        ([], "'modalities' expects different names, at least one"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            modality_sets(names, [wrong])

@@ -193,7 +193,7 @@ def line_of(done):
     return line
 
 
-def test_where_nothing_can_be_written_is_said_before_any_work(folder, tmp_path, monkeypatch):
+def test_where_nothing_can_be_written_is_said_before_any_work(folder, tmp_path, unwritable, monkeypatch):
     def never(*_, **__):
         raise AssertionError("too late")
 
@@ -209,6 +209,12 @@ def test_where_nothing_can_be_written_is_said_before_any_work(folder, tmp_path, 
     assert "go into a folder" in line_of(call("attack", model, folder, "--out", file))
     assert "go into a folder" in line_of(call("run", config, "--out", file))
     assert "is a file and no folder" in line_of(call("run", config, "--out", file / "x" / "y"))
+    assert "may not be written to" in line_of(call("train", folder, "--model", "VBPR", "--out", unwritable / "x"))
+    assert "may not be written to" in line_of(call("run", config, "--out", unwritable / "x"))
+    # Models are written after the training only.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "models").write_text("")
+    assert "models' is a file" in line_of(call("run", config, "--out", tmp_path / "run"))
 
 
 def test_only_a_run_that_reported_what_was_done_says_where(tmp_path):

@@ -4,6 +4,7 @@ import mmgraph_robust as mr
 from mmgraph_robust.attacks import Hide, Promote, Suite
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.experiment import RunConfig
+from mmgraph_robust.experiment.cell import units
 from mmgraph_robust.experiment.plans import read_goal
 
 BASE = {"name": "t", "data": {"format": "synthetic"}, "models": [{"name": "VBPR"}]}
@@ -34,6 +35,19 @@ def test_every_combination(small):
     assert hide.items is None
     assert hide.goal.items == (1, 2)
     assert RunConfig(config.describe()).describe() == config.describe()
+
+
+def test_modalities_by_name(small):
+    config = plan(modalities=["all", "visual", ["textual", "visual"]], budgets=[0.1])
+    assert [t.modalities for _, t in config.build_attacks(small)] == [("visual",), ("visual", "textual")]
+    assert RunConfig(config.describe()).describe() == config.describe()
+    # One threat has one key, however it is asked for.
+    assert names(plan(modalities=["visual", "textual", "all"]), small) == names(plan(), small)
+    assert set(names(plan(modalities=["visual"]), small)) < set(names(plan(), small))
+
+
+def names(config, data):
+    return [cell.file for unit in units(config, data) for cell in unit.cells]
 
 
 def test_given_items_win_over_the_targets(small):
@@ -74,6 +88,8 @@ def test_the_suite_is_the_default(small):
             for key in ("budgets", "modalities", "scopes", "graphs", "goals", "items")
         ),
         ({"knowledge": "scores"}, "less than it needs"),
+        ({"modalities": "visual"}, "attacks.PGD.modalities: .*valid list .got 'visual'"),
+        ({"modalities": [5]}, "attacks.PGD.modalities.0.*got 5"),
         ({"queries": 5}, "'queries' bounds knowledge"),
         ({"box": {"any": [1.0, 0.0]}}, "low <= high"),
         ({"budget": 0.1}, "unknown key 'budget'.*of the threat: box, budgets, goals"),
@@ -87,6 +103,11 @@ def test_bad_plans_are_refused_before_training(values, message):
 def test_what_does_not_fit_the_data_is_refused(small):
     with pytest.raises(ConfigError, match="did you mean 'visual'"):
         plan(box={"visul": [0.0, 1.0]}).build_attacks(small)
+    for named in ("visul", ["textual", "visul"]):
+        with pytest.raises(
+            ConfigError, match="attacks.PGD: 'modalities': unknown modality 'visul'; did you mean 'visual'"
+        ):
+            plan(modalities=["all", named]).build_data()
     with pytest.raises(ConfigError, match="1 to 20"):
         plan(goals=[{"name": "Promote", "count": 21}]).build_attacks(small)
     assert plan(box={"visual": [-99.0, 99.0]}, modalities=["each"]).build_attacks(small)[1][1].box is None

@@ -133,33 +133,76 @@ def test_sigkill_costs_nothing_that_was_done(tmp_path):
         assert (tmp_path / "killed" / "entries" / name).read_bytes() == content
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes where Linux lists them")
-def test_workers_end_with_a_run_that_is_asked_to_end(tmp_path):
-    config = CONFIG | {"models": CONFIG["models"][1:], "training": {"max_epochs": 2000, "patience": 2000}}
-    process = start(config, tmp_path / "ended", jobs=2)
+def children(process):
+    """The processes that one has started and that still run."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z" and int(parent) == process.pid:
+                found.add(int(path.parent.name))
+    return found
 
-    def workers():
-        found = set()
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError, IndexError):
-                state, parent = path.read_text().rpartition(")")[2].split()[:2]
-                if state != "Z" and int(parent) == process.pid:
-                    found.add(int(path.parent.name))
-        return found
 
-    while process.poll() is None and not list((tmp_path / "ended" / "checkpoints").glob("*.pt")):
+def all_end(pids):
+    """Whether all of these processes end, or have ended, within ten seconds."""
+    for _ in range(200):
+        alive = []
+        for pid in pids:
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                    alive.append(pid)
+        if not alive:
+            return True
         time.sleep(0.05)
-    theirs = workers()
+    return False
+
+
+def until_it_trains(process, folder):
+    while process.poll() is None and not list((folder / "checkpoints").glob("*.pt")):
+        time.sleep(0.05)
+
+
+LONG = CONFIG | {
+    "models": CONFIG["models"][1:],
+    "seeds": list(range(10)),
+    "training": {"max_epochs": 2000, "patience": 2000},
+}
+LISTS_PROCESSES = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes where Linux lists them")
+
+
+@LISTS_PROCESSES
+def test_workers_end_with_a_run_that_is_asked_to_end(tmp_path):
+    process = start(LONG, tmp_path / "ended", jobs=2)
+    until_it_trains(process, tmp_path / "ended")
+    theirs = children(process)
     assert len(theirs) >= 2
     os.kill(process.pid, signal.SIGTERM)
     told, _ = process.communicate()
     assert "Terminated" in told
-    for _ in range(200):
-        alive = [pid for pid in theirs if Path(f"/proc/{pid}").exists()]
-        if not alive:
-            break
-        time.sleep(0.05)
-    assert not alive
+    assert all_end(theirs)
+
+
+@LISTS_PROCESSES
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_command_ends_with_one_line(tmp_path, jobs):
+    """Ctrl-C is heard by all processes of a terminal."""
+    (tmp_path / "c.json").write_text(json.dumps(LONG))
+    command = [sys.executable, "-c", "from mmgraph_robust.cli.main import app; app()", "run", str(tmp_path / "c.json")]
+    options = ["--out", str(tmp_path / "run"), "--jobs", str(jobs), "--threads", "1"]
+    process = subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    until_it_trains(process, tmp_path / "run")
+    theirs = children(process)
+    assert (len(theirs) >= 2) == (jobs > 1)
+    os.killpg(process.pid, signal.SIGINT)
+    told, _ = process.communicate()
+    assert process.returncode == 130
+    *before, last = told.splitlines()
+    assert last == "interrupted; the same command goes on from here"
+    assert not any(word in line for line in before for word in ("Traceback", "Error", "Warning"))
+    assert all_end(theirs)
 
 
 def test_a_changed_configuration_adds_what_is_missing_and_shows_no_other(tmp_path, caplog):
@@ -252,11 +295,13 @@ def test_a_defense_goes_with_the_models_that_it_names_and_a_model_may_see_less(t
         {"name": "VBPR", "embedding_dim": 4, "label": "VBPR-textual", "modalities": ["textual"]},
     ]
     defenses = [{"name": "none"}, {"name": "FeatureNoise", "only": ["VBPR"]}]
-    config = RunConfig(SMALL | {"models": models, "defenses": defenses})
+    named = {"name": "SingleStep", "modalities": ["visual"]}
+    config = RunConfig(SMALL | {"models": models, "defenses": defenses, "attacks": [*SMALL["attacks"], named]})
     entries = {(e["model"], e["defense"]): e for e in run(config, tmp_path, progress=False)}
     assert set(entries) == {("VBPR", "none"), ("VBPR", "FeatureNoise"), ("VBPR-textual", "none")}
     less = entries["VBPR-textual", "none"]
     assert set(less["clean"]["margins"]) == {"id", "textual"}
+    assert [a["modalities"] for a in less["attacks"] if a["attack"] == "SingleStep"] == [["visual"]]
     for attack in less["attacks"]:
         unmoved = attack["metrics"] == less["clean"]["metrics"]
         assert ("ignored_modality" in attack["flags"]) == (attack["modalities"] == ["visual"])

@@ -74,12 +74,15 @@ def test_the_command_line_sets_the_training_of_all(tmp_path):
         runs = read_suite(path, changes).runs.values()
         return [(run.training | m.training)["max_epochs"] for run in runs for m in run.models]
 
-    assert epochs("training.max_epochs=7") == [7] * 4
+    assert epochs("training.max_epochs=7") == epochs("training={max_epochs = 7}") == [7] * 4
     # The last word is the last one.
     assert epochs("training.max_epochs=7", "models.VBPR.training.max_epochs=8") == [8, 7, 8, 7]
-    (_, b) = read_suite(path, ["training.max_epochs=7"]).runs.values()
-    assert b.models[0].training == {"max_epochs": 7, "patience": 9}
-    assert b.models[1].training == {"batch_size": 64}
+    for change in ("training.max_epochs=7", "training={max_epochs = 7, eval_every = 2}"):
+        (_, b) = read_suite(path, [change]).runs.values()
+        assert b.models[0].training == {"max_epochs": 7, "patience": 9}
+        assert b.models[1].training == {"batch_size": 64}
+    with pytest.raises(ConfigError, match="training: input should be a valid dictionary .got 7"):
+        read_suite(path, ["training=7"])
 
 
 def test_cells_are_named_by_what_makes_them():
@@ -151,6 +154,13 @@ def test_those_that_others_look_at_come_first():
 def test_what_does_not_fit_is_told(change, message):
     with pytest.raises(ConfigError, match=message):
         Suite(TWO | change)
+
+
+def test_a_modality_that_one_data_set_lacks_is_refused():
+    heard = SHOP | {"modalities": {"visual": 6, "acoustic": 5}}
+    suite = Suite(TWO | {"data": {"a": heard, "b": SHOP}, "attacks": [{"name": "Noise", "modalities": ["acoustic"]}]})
+    with pytest.raises(ConfigError, match="on b: attacks.Noise: 'modalities': unknown modality 'acoustic'"):
+        make_plan(suite)
 
 
 def test_a_suite_by_name(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ VISUAL = ("PGD", "visual", 0.05)
 def _joint(entry, modalities=("visual", "textual"), kept=0.5, attack="PGD", budget=0.05, flags=None):
     """Adds an attack on several modalities, and one on each alone, to an entry."""
     clean = entry["clean"]["metrics"]
+    entry["clean"]["margins"] = dict.fromkeys(["id", *modalities], 1.0)
     for attacked, part in [(list(modalities), kept), *(([m], (1 + kept) / 2) for m in modalities)]:
         values = {name: part * value for name, value in clean.items()}
         entry["attacks"].append({
@@ -52,6 +53,15 @@ def test_a_joint_threat_is_one_threat_on_data_sets_with_other_modalities(entry):
 def test_a_single_modality_is_not_called_all(entry):
     board = make_board(summarize([entry(kept={VISUAL: 0.5})]))
     assert board.default == ("visual, 5 % per item", "PGD")
+    assert board.modalities == {}
+
+
+def test_some_modalities_are_not_called_all(entry):
+    """A file may name those that are attacked."""
+    one = _joint(entry(), ("visual", "textual"))
+    one["clean"]["margins"] = one["clean"]["margins"] | {"acoustic": 1.0}
+    board = make_board(summarize([one]))
+    assert board.default == ("textual + visual, 5 % per item", "PGD")
     assert board.modalities == {}
 
 

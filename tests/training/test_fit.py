@@ -115,6 +115,16 @@ def test_graphs_and_seeds_of_steps_resume_to_the_same_bits(shop, tmp_path, kind,
         mr.fit(model, changed, checkpoint=path, **FAST)
 
 
+def test_a_checkpoint_that_cannot_be_written_is_told_before_training(shop, unwritable, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("too late")
+
+    model = VBPR.from_data(shop, embedding_dim=4)
+    monkeypatch.setattr(VBPR, "loss", never)
+    with pytest.raises(ConfigError, match="c.pt' cannot be made: .* may not be written to"):
+        mr.fit(model, shop, max_epochs=1, checkpoint=unwritable / "c.pt", **FAST)
+
+
 def test_a_checkpoint_of_other_settings_is_refused(shop, tmp_path):
     path = tmp_path / "state.pt"
     model = LightGCN.from_data(shop, embedding_dim=4)
