@@ -239,10 +239,9 @@ class ModalityBalancing(Defense):
         order = torch.randperm(len(step.batch), generator=step.generator).to(step.batch.user.device)
         if self.duplicates == "split":
             return split_repeated(order[: self.pairs], step.batch.positive)
-        items, place = torch.unique(step.batch.positive[order], return_inverse=True)
-        first = torch.full_like(items, order.numel())
-        first = first.scatter_reduce(0, place, torch.arange(order.numel(), device=order.device), "amin")
-        return [order[first.sort().values[: self.pairs]]]
+        item, place = step.batch.positive[order], torch.arange(order.numel(), device=order.device)
+        first = place.new_full((step.model.num_items,), order.numel()).scatter_reduce(0, item, place, "amin")
+        return [order[first[item] == place][: self.pairs]]
 
 
 def _channel(step: Step, name: str) -> Tensor:

@@ -71,8 +71,7 @@ class Distillation:
                     embedded, target = unit_rows(embedded), unit_rows(target)
                 distance = (embedded - target).square().mean()
                 gradient = feature_gradients(distance, {self.modality: z}, step.model)[self.modality]
-                z = z.detach() - (self.eps / self.steps) * gradient.sign()
-                z = torch.minimum(torch.maximum(z, low), high)
+                z = torch.sub(z.detach(), gradient.sign(), alpha=self.eps / self.steps).clamp_(low, high)
         return vectors(z.detach())[0]
 
     def _vectors(self, step: Step, item: Tensor, negative: Tensor) -> _Vectors:
