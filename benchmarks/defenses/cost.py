@@ -20,8 +20,8 @@ from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.utils import read_json, write_json
 
-_EPOCHS = 4
-_ROUNDS = 3
+_EPOCHS = 6
+_ROUNDS = 5
 
 
 def main(
@@ -51,8 +51,7 @@ def main(
 
 
 def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, float]:
-    """Median seconds of an epoch by defense, plain ones among them: several rounds of all, for machines are not always as
-    fast.
+    """Median seconds of an epoch by defense, plain ones among them; all in turn, for machines are not always as fast.
 
     Epochs that validate do not count, nor does the first, which compiles, and in which CKD trains its teachers.
 

@@ -142,7 +142,7 @@ class BoundaryObjective(_AgainstRivals):
             known, scores = self.rivals(user, item, exact)
         best = scores.topk(min(self.depth, scores.size(1)), dim=1).indices
         lists = known.gather(1, best)
-        usable = ~hits(lists, self.users, self.relevant) & (lists >= 0)
+        usable = ~hits(lists, self.users, self.relevant, check=False) & (lists >= 0)
         rank = torch.arange(lists.size(1), device=lists.device)
         # The first usable entry from rank K on; where there is none, the last usable one before it.
         score = torch.where(rank >= self.k - 1, 2 * lists.size(1) - rank, rank) * usable

@@ -216,6 +216,9 @@ def modality_sets(names: Sequence[str], sets: Sequence[ModalitySet] = ("each", "
     Raises:
         ConfigError: If a name is none of the modalities, or a list holds none, or one twice.
     """
+    # A word would be read letter by letter.
+    if isinstance(sets, str):
+        raise ConfigError(f"'sets' expects a list (got {sets!r})")
     found: list[tuple[str, ...]] = []
     for chosen in sets:
         if chosen == "each":
@@ -230,12 +233,14 @@ def modality_sets(names: Sequence[str], sets: Sequence[ModalitySet] = ("each", "
 
 def _named(names: Sequence[str], chosen: ModalitySet) -> tuple[str, ...]:
     wanted = [chosen] if isinstance(chosen, str) else chosen
+    if not isinstance(wanted, Sequence):
+        raise ConfigError(f"a set of modalities expects a name, or a list of names (got {chosen!r})")
     for name in wanted:
         if name not in names:
             known = [*names, "each", "all"] if isinstance(chosen, str) else names
-            raise ConfigError(f"'modalities': {unknown_name('modality', name, known)}")
+            raise ConfigError(unknown_name("modality", name, known))
     if not wanted or len(set(wanted)) < len(wanted):
-        raise ConfigError(f"'modalities' expects different names, at least one (got {list(wanted)})")
+        raise ConfigError(f"a set of modalities expects different names, at least one (got {list(wanted)})")
     return tuple(name for name in names if name in wanted)
 
 
@@ -245,6 +250,9 @@ def expand(threat: ThreatModel, sets: Sequence[ModalitySet] = ("each", "all")) -
     Args:
         threat: The threat; its box keeps the limits of the modalities that remain.
         sets: See :func:`modality_sets`.
+
+    Raises:
+        ConfigError: See :func:`modality_sets`.
     """
     return [restrict(threat, chosen) for chosen in modality_sets(threat.modalities, sets)]
 

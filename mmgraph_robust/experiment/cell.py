@@ -96,8 +96,13 @@ class RunFolder:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """All folders that a run writes to."""
-        return self.root, self.entries, self.root / "models", self.root / "checkpoints"
+        """The folders that every run writes to."""
+        return self.root, self.entries, self.root / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        """The folder of the trained models."""
+        return self.root / "models"
 
     @property
     def entries(self) -> Path:
@@ -110,11 +115,11 @@ class RunFolder:
 
     def model(self, unit: Unit) -> Path:
         """The trained model."""
-        return self.root / "models" / f"{unit.weights}.safetensors"
+        return self.models / f"{unit.weights}.safetensors"
 
     def record(self, unit: Unit) -> Path:
         """How the model was trained."""
-        return self.root / "models" / f"{unit.weights}.json"
+        return self.models / f"{unit.weights}.json"
 
     def checkpoint(self, unit: Unit) -> Path:
         """The state of an unfinished training."""

@@ -81,6 +81,8 @@ class AttackPlan(Strict):
         """
         for goal in self.goals:
             goal.check()
+        named = [name for chosen in self.modalities for name in ([chosen] if isinstance(chosen, str) else chosen)]
+        modality_sets(list(dict.fromkeys(named)), self.modalities)
         names = list(self.box) if isinstance(self.box, dict) and self.box else ["any"]
         return [self._threat(names, budget, "item", "rebuilt", Untargeted(), None) for budget in self.budgets]
 

@@ -40,7 +40,7 @@ def provenance(data: HeteroData, device: str) -> dict[str, str]:
 
 
 def _commit() -> str:
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]  # the whole package: any of it may change a number
     try:
         git = ["git", "-C", str(folder)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

@@ -80,6 +80,8 @@ def run(
         check_device(device)
     # Workers stand elsewhere.
     root, plan = RunFolder(Path(folder).resolve()), make_plan(config)
+    if not all(root.model(unit).exists() for unit in plan.units):
+        check_out(root.models, "folder")
     shown = _begin(root.root, config, plan)
     told = _Told(root, plan)
     if jobs > 1 and cluster is None and threads is None:

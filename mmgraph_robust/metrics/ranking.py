@@ -60,7 +60,7 @@ def rank_items(user: Tensor, item: Tensor, users: Tensor, seen: Adjacency, k: in
         raise ConfigError(f"'k' expects a whole number >= 1 (got {k})")
     if seen.shape != (user.size(0), item.size(0)):
         raise DataError(f"'seen' expects {user.size(0)} users x {item.size(0)} items (got {seen})")
-    _check_ids("users", users, user.size(0))
+    _check_range("users", users, user.size(0))
     num_items = item.size(0)
     block = _users_at_a_time(num_items)
     kept = min(k, num_items)
@@ -83,7 +83,7 @@ def _users_at_a_time(num_items: int) -> int:
     return max(1, good, min(most, _FEW_USERS))
 
 
-def _check_ids(name: str, ids: Tensor, size: int) -> None:
+def _check_range(name: str, ids: Tensor, size: int) -> None:
     if ids.numel() > 0 and bool(((ids < 0) | (ids >= size)).any()):
         raise DataError(f"'{name}' expects ids from 0 to {size - 1} (got {int(ids.min())} to {int(ids.max())})")
 
@@ -98,21 +98,23 @@ def edges_of(adjacency: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:
     return position, adjacency.col[start[position] + offset].long()
 
 
-def hits(lists: Tensor, users: Tensor, relevant: Adjacency) -> Tensor:
+def hits(lists: Tensor, users: Tensor, relevant: Adjacency, *, check: bool = True) -> Tensor:
     """``[n, k]`` whether each listed item is relevant; padding (-1) never is.
 
     Args:
         lists: ``[n, k]`` ranked item ids, -1 for padding.
         users: ``[n]`` whose lists these are.
         relevant: ``[num_users, num_items]`` relevant items.
+        check: Whether ids are looked at, which waits for a GPU.
 
     Raises:
         DataError: If there are not as many lists as users, or an id is beyond those of `relevant`.
     """
     if lists.dim() != 2 or users.shape != lists.shape[:1]:
         raise DataError(f"'lists' expects one row for each of 'users' (got {list(lists.shape)}, {list(users.shape)})")
-    _check_ids("users", users, relevant.num_rows)
-    _check_ids("lists", lists.clamp(min=0), relevant.num_cols)
+    if check:
+        _check_range("users", users, relevant.num_rows)
+        _check_range("lists", lists.clamp(min=0), relevant.num_cols)
     keys = relevant.row.long() * relevant.num_cols + relevant.col.long()
     if keys.numel() == 0:
         return torch.zeros_like(lists, dtype=torch.bool)

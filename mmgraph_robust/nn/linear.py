@@ -14,8 +14,8 @@ class Linear(torch.nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in_features]`` to ``[n, out_features]``."""
-        # Other devices are not asked, since some of them know no autocast; the product there is torch's own anyway.
-        autocast = x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type)
+        # Tensors without data have no autocast that could be asked for.
+        autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
         if x.dim() != 2 or autocast:
             return super().forward(x)
         y = matmul(x, self.weight.t())

@@ -18,14 +18,15 @@ def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
 
     Args:
         positive: ``[batch_size]`` scores of the items that the users chose.
-        negative: ``[batch_size]`` scores of items that they did not.
+        negative: ``[batch_size]`` scores of items that they did not; or ``[batch_size, n]`` of several for each of
+            ``[batch_size, 1]``.
 
     Raises:
-        DataError: If they differ in shape.
+        DataError: If they differ in the number of dimensions, where each would meet all others.
     """
-    if positive.shape != negative.shape:
+    if positive.dim() != negative.dim():
         found = f"{list(positive.shape)} and {list(negative.shape)}"
-        raise DataError(f"'positive' and 'negative' expect the same shape (got {found})")
+        raise DataError(f"'positive' and 'negative' expect the same shape, or [n, 1] and [n, m] (got {found})")
     return -F.logsigmoid(positive - negative).mean()
 
 

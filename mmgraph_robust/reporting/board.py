@@ -139,7 +139,7 @@ def make_board(rows: Sequence[Row], metric: str = "recall@20") -> Board:
     every: dict[str, set[str]] = {}
     for row in rows:
         # Not only what was attacked: a file may name some modalities of those that models read.
-        every.setdefault(row.dataset, set()).update(row.modalities, row.margins.keys() - {"id"})
+        every.setdefault(row.dataset, set()).update(row.modalities, row.reads)
     runs: dict[tuple[str, str, str], dict[Case, Row]] = {}
     threats: dict[str, list[Setting]] = {}
     for row in sorted(rows, key=lambda row: () if row.setting is None else row.setting.order):

@@ -37,6 +37,7 @@ class Row:
         margins: Mean score margin of each channel.
         margins_std: Sample standard deviation of each margin.
         feature_path: How features reach the score: ``"direct"``, ``"graph"`` or ``"none"``.
+        reads: The modalities that the model reads, as far as its results tell.
         flags: What the evaluation said about the attack on any seed, by name.
         by_seed: What was measured on clean features and in the setting, by seed.
     """
@@ -54,6 +55,7 @@ class Row:
     margins: Mapping[str, float]
     margins_std: Mapping[str, float | None]
     feature_path: str
+    reads: frozenset[str] = frozenset()
     flags: Mapping[str, str] = field(default_factory=dict)
     by_seed: Mapping[int, tuple[Entry, Entry]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -66,7 +68,7 @@ class Row:
         kept = {seed: parts for seed, parts in self.by_seed.items() if seed in seeds}
         if len(kept) == len(self.by_seed):
             return self
-        return _row(self.line, self.undefended, self.setting, kept, self.feature_path)
+        return _row(self.line, self.undefended, self.setting, kept, self.feature_path, self.reads)
 
     @property
     def doubts(self) -> dict[str, str]:
@@ -194,12 +196,13 @@ def summarize(entries: Sequence[Entry]) -> list[Row]:
     groups, among, bare = by_line(entries), attacks_of(entries), undefended_lines(entries)
     for line, group in groups.items():
         path, undefended = group[0]["feature_path"], line in bare
-        rows.append(_row(line, undefended, None, {e["seed"]: (e["clean"], e["clean"]) for e in group}, path))
+        reads = frozenset(name for entry in group for name in entry.get("carries") or {})
+        rows.append(_row(line, undefended, None, {e["seed"]: (e["clean"], e["clean"]) for e in group}, path, reads))
         runs: dict[Setting, dict[int, tuple[Entry, Entry]]] = {}
         for entry in group:
             for setting, attack in labelled_attacks(entry["attacks"], among):
                 runs.setdefault(setting, {})[entry["seed"]] = entry["clean"], attack
-        rows += [_row(line, undefended, setting, by_seed, path) for setting, by_seed in runs.items()]
+        rows += [_row(line, undefended, setting, by_seed, path, reads) for setting, by_seed in runs.items()]
     return sorted(rows, key=lambda row: row.order)
 
 
@@ -209,6 +212,7 @@ def _row(
     setting: Setting | None,
     by_seed: Mapping[int, tuple[Entry, Entry]],
     feature_path: str,
+    reads: frozenset[str],
 ) -> Row:
     pairs = list(by_seed.values())
     metrics = _common([after["metrics"] for _, after in pairs])
@@ -239,6 +243,7 @@ def _row(
         margins=margins,
         margins_std=margins_std,
         feature_path=feature_path,
+        reads=reads,
         flags={} if setting is None else {n: t for _, after in pairs for n, t in (after.get("flags") or {}).items()},
         by_seed=by_seed,
     )

@@ -341,7 +341,8 @@ def _power(total: Tensor, exponent: float) -> Tensor:
 
 def _check_ids(name: str, ids: Tensor, size: int | None) -> int:
     if size is not None and (not is_whole(size) or size < 0):
-        raise DataError(f"'{name}' expects a whole number >= 0 (got {size})")
+        raise DataError(f"'{name}' expects a whole number >= 0 (got {size!r})")
+    size = None if size is None else int(size)
     if ids.numel() == 0:
         return size or 0
     low, high = int(ids.min()), int(ids.max())

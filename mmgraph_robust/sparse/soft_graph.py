@@ -71,8 +71,8 @@ def soft_topk(score: Tensor, k: int, temperature: Tensor | float) -> Tensor:
     Entries near the boundary carry the gradient; a softmax would give it to the largest, which no swap concerns.
 
     Args:
-        score: ``[n, m]``
-        k: How many, from 0 to `m` - 1.
+        score: ``[n, m]``, finite.
+        k: How many, from 0 to `m`.
         temperature: Softness :math:`\tau`, a positive number or ``[n, 1]`` of them; towards 0 it is the hard choice.
 
     Shapes:
@@ -84,8 +84,8 @@ def soft_topk(score: Tensor, k: int, temperature: Tensor | float) -> Tensor:
             looked at.
     """
     check_tensor("score", score, ("n", "m"), score.device, "soft_topk")
-    if not is_whole(k) or not 0 <= k < score.size(1):
-        raise ConfigError(f"'k' expects a whole number from 0 to {score.size(1) - 1} (got {k})")
+    if not is_whole(k) or not 0 <= k <= score.size(1):
+        raise ConfigError(f"'k' expects a whole number from 0 to {score.size(1)} (got {k})")
     if not isinstance(temperature, Tensor) and not temperature > 0:
         raise ConfigError(f"'temperature' expects a number > 0 (got {temperature})")
     boundary: Tensor = _Boundary.apply(score, k, temperature)

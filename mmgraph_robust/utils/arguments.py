@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import operator
 
 from mmgraph_robust.errors import ConfigError
 
 
 def is_whole(value: object) -> bool:
-    """Whether `value` is a whole number: an ``int``, or one of NumPy's."""
-    return isinstance(value, Integral)
+    """Whether `value` is a whole number: an ``int``, or one of NumPy's or torch's, which ``int()`` takes."""
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
 
 
 class Checked:

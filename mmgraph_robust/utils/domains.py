@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 from mmgraph_robust.errors import ConfigError
@@ -30,8 +31,9 @@ class Float:
     log: bool = False
 
     def __post_init__(self) -> None:
-        for value in (self.low, self.high):
-            if not isinstance(value, int | float) or isinstance(value, bool):
+        ends: tuple[object, object] = (self.low, self.high)
+        for value in ends:
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise ConfigError(f"'Float' expects numbers (got {value!r})")
         _check_range(self, self.low, self.high, self.log)
 
@@ -62,7 +64,8 @@ class Int:
     log: bool = False
 
     def __post_init__(self) -> None:
-        for value in (self.low, self.high):
+        ends: tuple[object, object] = (self.low, self.high)
+        for value in ends:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"'Int' expects whole numbers (got {value!r})")
         _check_range(self, self.low, self.high, self.log)

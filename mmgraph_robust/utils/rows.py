@@ -17,7 +17,7 @@ def unit_rows(x: Tensor) -> Tensor:
     of zero, where ``torch.nn.functional.normalize(x, dim=1)`` has one of 1e12, beside which those of all other rows
     vanish. Else it gives the same numbers as that, whose backward pass, through the norm and the quotient one by one,
     takes four to five times as long. A row whose squares overflow (in float32 from entries of about 1e19 on) becomes
-    zero here and there; searches of neighbours refuse it. torch.func's transforms do not know it.
+    zero in both; searches of neighbours refuse it. torch.func's transforms do not know it.
 
     Args:
         x: ``[n, dim]``

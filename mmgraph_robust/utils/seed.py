@@ -29,7 +29,7 @@ def child_generator(seed: int, *names: str | int, device: torch.device | str = "
         ConfigError: If the seed or a number among the names is negative or no whole number.
     """
     if not is_whole(seed) or seed < 0:
-        raise ConfigError(f"'seed' expects a whole number >= 0 (got {seed})")
+        raise ConfigError(f"'seed' expects a whole number >= 0 (got {seed!r})")
     for name in names:
         if not isinstance(name, str) and (not is_whole(name) or name < 0):
             raise ConfigError(f"'names' expects words and whole numbers >= 0 (got {name!r})")

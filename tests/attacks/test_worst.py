@@ -39,10 +39,13 @@ def test_sets_by_name():
     assert modality_sets(names, ["textual", "each", ["textual"]]) == [["visual"], ["textual"], ["acoustic"]]
     assert modality_sets(names[:2], ["all", ["textual", "visual"]]) == [names[:2]]
     for wrong, message in (
-        ("visul", "'modalities': unknown modality 'visul'; did you mean 'visual'.*'all', 'each'"),
-        (["visual", "all"], "'modalities': unknown modality 'all' .known: 'acoustic', 'textual', 'visual'"),
-        (["visual", "visual"], "'modalities' expects different names, at least one .got .'visual', 'visual'"),
-        ([], "'modalities' expects different names, at least one"),
+        ("visul", "unknown modality 'visul'; did you mean 'visual'.*'all', 'each'"),
+        (["visual", "all"], "unknown modality 'all' .known: 'acoustic', 'textual', 'visual'"),
+        (["visual", "visual"], "a set of modalities expects different names, at least one .got .'visual', 'visual'"),
+        ([], "a set of modalities expects different names, at least one"),
+        (None, "a set of modalities expects a name, or a list of names"),
     ):
         with pytest.raises(ConfigError, match=message):
             modality_sets(names, [wrong])
+    with pytest.raises(ConfigError, match="'sets' expects a list .got 'visual'"):
+        modality_sets(names, "visual")

@@ -89,6 +89,8 @@ def test_the_suite_is_the_default(small):
         ),
         ({"knowledge": "scores"}, "less than it needs"),
         ({"modalities": "visual"}, "attacks.PGD.modalities: .*valid list .got 'visual'"),
+        ({"modalities": [[]]}, "attacks.PGD: a set of modalities expects different names, at least one"),
+        ({"modalities": [["visual", "visual"]]}, "attacks.PGD: a set of modalities expects different names"),
         ({"modalities": [5]}, "attacks.PGD.modalities.0.*got 5"),
         ({"queries": 5}, "'queries' bounds knowledge"),
         ({"box": {"any": [1.0, 0.0]}}, "low <= high"),
@@ -104,9 +106,7 @@ def test_what_does_not_fit_the_data_is_refused(small):
     with pytest.raises(ConfigError, match="did you mean 'visual'"):
         plan(box={"visul": [0.0, 1.0]}).build_attacks(small)
     for named in ("visul", ["textual", "visul"]):
-        with pytest.raises(
-            ConfigError, match="attacks.PGD: 'modalities': unknown modality 'visul'; did you mean 'visual'"
-        ):
+        with pytest.raises(ConfigError, match="attacks.PGD: unknown modality 'visul'; did you mean 'visual'"):
             plan(modalities=["all", named]).build_data()
     with pytest.raises(ConfigError, match="1 to 20"):
         plan(goals=[{"name": "Promote", "count": 21}]).build_attacks(small)

@@ -1,3 +1,4 @@
+import importlib
 import json
 import logging
 import os
@@ -427,6 +428,19 @@ def test_two_labels_of_one_setting_are_two_units_and_train_once(tmp_path):
     assert [(e["model"], len(e["attacks"])) for e in entries] == [("VBPR", 4), ("again", 4)]
     assert entries[0]["clean"] == entries[1]["clean"]
     assert len(list((tmp_path / "models").glob("*.safetensors"))) == 1
+
+
+def test_trained_models_are_only_read(tmp_path, monkeypatch):
+    """So they may lie where nothing can be written, as shared ones do."""
+    tried = []
+    room = importlib.import_module("mmgraph_robust.experiment.run")
+    monkeypatch.setattr(room, "check_out", lambda out, kind: tried.append(Path(out).name))
+    run(RunConfig(SMALL), tmp_path, progress=False)
+    assert "models" in tried
+    tried.clear()
+    run(RunConfig(SMALL | {"attacks": CONFIG["attacks"][1:]}), tmp_path, progress=False)
+    assert "models" not in tried
+    assert {"entries", "checkpoints"} <= set(tried)
 
 
 def test_another_metric_trains_nothing_anew(tmp_path):

@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_told(change, message):
 def test_a_modality_that_one_data_set_lacks_is_refused():
     heard = SHOP | {"modalities": {"visual": 6, "acoustic": 5}}
     suite = Suite(TWO | {"data": {"a": heard, "b": SHOP}, "attacks": [{"name": "Noise", "modalities": ["acoustic"]}]})
-    with pytest.raises(ConfigError, match="on b: attacks.Noise: 'modalities': unknown modality 'acoustic'"):
+    with pytest.raises(ConfigError, match="on b: attacks.Noise: unknown modality 'acoustic'"):
         make_plan(suite)
 
 

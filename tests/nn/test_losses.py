@@ -39,6 +39,12 @@ def test_scores_of_other_shapes_are_told():
         bpr_loss(torch.randn(4), torch.randn(4, 1))
 
 
+def test_several_negatives_for_each_positive():
+    positive, negative = torch.randn(4, 1), torch.randn(4, 3)
+    one_by_one = torch.stack([bpr_loss(positive[:, 0], negative[:, j]) for j in range(3)]).mean()
+    assert torch.allclose(bpr_loss(positive, negative), one_by_one)
+
+
 def test_what_cannot_be_contrasted_is_told():
     x = torch.randn(4, 2)
     for left, right in ((x, x[:1]), (x[:3], x), (x[:0], x[:0])):

@@ -16,7 +16,6 @@ VISUAL = ("PGD", "visual", 0.05)
 def _joint(entry, modalities=("visual", "textual"), kept=0.5, attack="PGD", budget=0.05, flags=None):
     """Adds an attack on several modalities, and one on each alone, to an entry."""
     clean = entry["clean"]["metrics"]
-    entry["clean"]["margins"] = dict.fromkeys(["id", *modalities], 1.0)
     for attacked, part in [(list(modalities), kept), *(([m], (1 + kept) / 2) for m in modalities)]:
         values = {name: part * value for name, value in clean.items()}
         entry["attacks"].append({
@@ -59,7 +58,7 @@ def test_a_single_modality_is_not_called_all(entry):
 def test_some_modalities_are_not_called_all(entry):
     """A file may name those that are attacked."""
     one = _joint(entry(), ("visual", "textual"))
-    one["clean"]["margins"] = one["clean"]["margins"] | {"acoustic": 1.0}
+    one["carries"] = {name: {"clean": 0.2} for name in ("visual", "textual", "acoustic")}
     board = make_board(summarize([one]))
     assert board.default == ("textual + visual, 5 % per item", "PGD")
     assert board.modalities == {}

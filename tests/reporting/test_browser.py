@@ -41,7 +41,6 @@ def path(tmp_path_factory, entry):
                     run = entry(model, defense, seed, clean + 0.01 * seed, dataset=dataset)
                     # Without a history there are no pictures of it, which take their time.
                     run["training"] |= {"history": []}
-                    run["clean"]["margins"] = dict.fromkeys(["id", *modalities], 1.0)
                     doubt = {"zero_gradient": "no <gradient> was seen"} if (model, defense) == ("B", "Guard") else {}
                     for budget, loss in ((0.05, 1.0), (0.1, 0.8)):
                         run["attacks"] += [
@@ -51,7 +50,6 @@ def path(tmp_path_factory, entry):
                         ]
                     entries.append(run)
         entries.append(entry("Ids", clean=0.08, dataset=dataset, feature_path="none", sensitive=None))
-        entries[-1]["clean"]["margins"] = {"id": 1.0}
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_page(entries, path, about={"Tuning": "the same number of trials for all"})
     return path

@@ -50,6 +50,13 @@ def test_normalisations_equal_dense(case):
         assert np.allclose(got.t().to_dense().numpy(), np.nan_to_num(value).T, atol=1e-5)
 
 
+def test_sizes_as_torch_counts_them():
+    edge_index = torch.tensor([[0, 2], [1, 0]])
+    adj = Adjacency.from_edge_index(edge_index, num_rows=edge_index.max() + 1, num_cols=np.int64(2))
+    assert adj.shape == (3, 2)
+    assert all(type(size) is int for size in adj.shape)
+
+
 def test_gcn_normalisation_equals_pyg():
     edge_index = torch.tensor([[0, 1, 2, 2, 3], [1, 0, 0, 1, 1]])
     _, weight = gcn_norm(edge_index, num_nodes=4, add_self_loops=False)

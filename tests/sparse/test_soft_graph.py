@@ -73,7 +73,7 @@ def test_a_number_is_a_temperature_for_every_row(dtype):
 
 @pytest.mark.parametrize(
     ("k", "temperature", "named"),
-    [(6, 0.5, "from 0 to 5"), (-1, 0.5, "'k'"), (1.5, 0.5, "'k'"), (2, 0.0, "'temperature'"), (2, -1.0, "> 0")],
+    [(7, 0.5, "from 0 to 6"), (-1, 0.5, "'k'"), (1.5, 0.5, "'k'"), (2, 0.0, "'temperature'"), (2, -1.0, "> 0")],
 )
 def test_bad_arguments(k, temperature, named):
     with pytest.raises(ConfigError, match=named):
@@ -85,8 +85,9 @@ def test_scores_that_are_no_matrix():
         soft_topk(torch.randn(6), 2, 0.5)
 
 
-def test_none_is_chosen_for_a_row_of_one():
+def test_none_and_all():
     assert float(soft_topk(torch.randn(3, 1), 0, 0.1).max()) < 1e-6
+    assert torch.equal(soft_topk(torch.randn(3, 4), 4, 0.1), torch.ones(3, 4))
 
 
 def test_the_boundary_follows_by_the_implicit_function_theorem():

@@ -1,4 +1,6 @@
 import copy
+import importlib
+from functools import partial
 
 import pytest
 import torch
@@ -123,6 +125,19 @@ def test_a_checkpoint_that_cannot_be_written_is_told_before_training(shop, unwri
     monkeypatch.setattr(VBPR, "loss", never)
     with pytest.raises(ConfigError, match="c.pt' cannot be made: .* may not be written to"):
         mr.fit(model, shop, max_epochs=1, checkpoint=unwritable / "c.pt", **FAST)
+
+
+def test_a_finished_checkpoint_is_only_read(shop, tmp_path, monkeypatch):
+    """So it may lie where nothing can be written."""
+    path, tried = tmp_path / "state.pt", []
+    train = partial(mr.fit, data=shop, checkpoint=path, **FAST)
+    done = train(VBPR.from_data(shop, embedding_dim=4), max_epochs=1)
+    room = importlib.import_module("mmgraph_robust.training.fit")
+    monkeypatch.setattr(room, "check_out", lambda out, kind: tried.append((out, kind)))
+    assert train(VBPR.from_data(shop, embedding_dim=4), max_epochs=1).records == done.records
+    assert tried == []
+    train(VBPR.from_data(shop, embedding_dim=4), max_epochs=2)
+    assert tried == [(path, "file")]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(shop, tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from mmgraph_robust.errors import ConfigError
@@ -21,6 +22,7 @@ def test_what_lies_inside():
 
 def test_ends_show_the_whole_range():
     assert Float(1, 2).ends == (1.0, 2.0)
+    assert Float(np.float32(0.5), np.int64(2)).ends == (0.5, 2.0)
     assert Int(1, 5).ends == (1, 5)
     assert Categorical(["a", "b", "c"]).ends == ("a", "b", "c")
 

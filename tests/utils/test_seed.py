@@ -41,7 +41,7 @@ def test_a_negative_seed_is_told():
 
 @pytest.mark.parametrize("seed", [1.9, float("nan"), float("inf"), "1", None])
 def test_what_is_no_whole_number_is_told(seed):
-    with pytest.raises(ConfigError, match=rf"'seed' expects a whole number >= 0 \(got {seed}\)"):
+    with pytest.raises(ConfigError, match=rf"'seed' expects a whole number >= 0 \(got {seed!r}\)"):
         child_generator(seed)
 
 

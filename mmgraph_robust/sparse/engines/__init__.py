@@ -27,7 +27,7 @@ ENGINES: dict[str, Engine] = {
 
 
 @cache
-def measured_order() -> dict[str, dict[str, list[str]]]:
+def engine_order() -> dict[str, dict[str, list[str]]]:
     """Engines from fast to slow, per device type and operation: on the CPU as ``benchmarks/speed`` measured them, on
     CUDA as one would expect, for it was not measured there."""
     table: dict[str, Any] = json.loads((files("mmgraph_robust.sparse") / "engines.json").read_text(encoding="utf-8"))
@@ -64,11 +64,11 @@ def choose_engine(
                     f"torch.use_deterministic_algorithms(False)"
                 )
             return engine
-    for other in measured_order().get(device.type, {}).get(operation, []):
+    for other in engine_order().get(device.type, {}).get(operation, []):
         engine = ENGINES[other]
         if dtype in engine.dtypes and not engine.missing(device) and (engine.deterministic_on_cuda or not strict):
             return engine
     return ENGINES["gather"]
 
 
-__all__ = ["ENGINES", "ENVIRONMENT_VARIABLE", "Engine", "Operation", "Reduction", "choose_engine", "measured_order"]
+__all__ = ["ENGINES", "ENVIRONMENT_VARIABLE", "Engine", "Operation", "Reduction", "choose_engine", "engine_order"]
