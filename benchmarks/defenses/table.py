@@ -152,8 +152,9 @@ def page(folder: Path) -> str:
         for model in spaces()["models"]:
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
-            if own:
-                parts += [f"## {name}, {model}", table(own), "\n".join(flags(own)), refusals(refused)]
+            if own or refused:
+                measured = [table(own), "\n".join(flags(own))] if own else []
+                parts += [f"## {name}, {model}", *measured, refusals(refused)]
     if (folder / "cost.json").exists():
         parts += ["## Cost", cost_table(read_json(folder / "cost.json"))]
     for path in sorted(folder.glob("ablation-*.json")):

@@ -161,6 +161,11 @@ def test_a_defense_with_nothing_to_act_on_is_told_on_the_page(small, folder, tmp
     again = mr.attacks.GraphRelaxation(25)(victim, read_data("shop", folder), mr.attacks.ThreatModel(names, 0.05))
     assert kept["runs"][0]["test"]["attacks"][2]["recall@20"] == again.after["recall@20"]
     assert list(cost(read_data("shop", folder), "FREEDOM")) == ["none"]
+    for measured in ("none", "TrustedItemGraph"):
+        (out / "shop" / f"FREEDOM-{measured}.json").unlink()
+    text = page(out)
+    assert "## shop, FREEDOM\n\n- Refused: `ModalityBalancing`" in text
+    assert "\n| " not in text
 
 
 def test_a_mistake_is_no_refusal_and_costs_no_result(small, folder, tmp_path, monkeypatch):
