@@ -170,7 +170,8 @@ def _first_bad_line(path: Path, columns: list[int], sep: str) -> str:
 
 def _read_features(path: Path) -> Tensor:
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.npy"))
+        # An empty name is that of the folder itself.
+        near = sorted(p.name for p in (path if path.is_dir() else path.parent).glob("*.npy"))
         raise DataError(f"no such feature file: {path} (matrices there: {near})")
     try:
         matrix = np.load(path, allow_pickle=False)

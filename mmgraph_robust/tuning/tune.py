@@ -26,7 +26,7 @@ from mmgraph_robust.tuning.storage import check_storage, default_storage, has_he
 from mmgraph_robust.tuning.study import claim_value, open_study
 from mmgraph_robust.tuning.worker import Objective as TrialFunction
 from mmgraph_robust.tuning.worker import Tell, Worker, best_so_far
-from mmgraph_robust.utils import keep_freed_memory, terminable
+from mmgraph_robust.utils import check_out, keep_freed_memory, terminable
 
 _LOG = logging.getLogger(__name__)
 _DEATHS = 5
@@ -72,8 +72,8 @@ def tune(
         The study.
 
     Raises:
-        ConfigError: If the storage holds another study of that name, or was begun with other data, or torch cannot
-            compute on `device`.
+        ConfigError: If the storage holds another study of that name, or was begun with other data, `folder` cannot be
+            written to, or torch cannot compute on `device`.
         CheckpointError: If the storage cannot be opened or fails.
         RuntimeError: If a worker died of a bug; with its traceback.
     """
@@ -81,6 +81,7 @@ def tune(
         raise ConfigError(f"'tune' expects workers and threads >= 1 (got {workers} and {threads})")
     check_device(device)
     folder = Path(folder)
+    check_out(folder, "folder")
     storage = check_storage(storage or default_storage(folder, workers), workers)
     if workers == 1 and threads is not None:
         torch.set_num_threads(threads)

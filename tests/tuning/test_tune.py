@@ -209,6 +209,13 @@ def test_a_study_whose_data_cannot_be_read_leaves_nothing_behind(tmp_path):
     assert [t.state for t in study.trials] == [TrialState.COMPLETE]
 
 
+def test_a_folder_that_takes_no_files_is_told_before_the_study_begins(unwritable, tmp_path):
+    storage = tmp_path / "study.db"
+    with pytest.raises(ConfigError, match="cannot be made: .* may not be written to"):
+        tune(StudyConfig(TOY), unwritable / "study", storage=str(storage))
+    assert not storage.exists()
+
+
 def test_a_device_that_is_not_there_is_told_before_the_study_begins(tmp_path):
     with pytest.raises(ConfigError, match="'device' expects one that torch can use here"):
         tune(StudyConfig(TOY), tmp_path, device="moon")
