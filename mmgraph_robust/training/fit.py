@@ -155,8 +155,6 @@ def fit(
         raise ConfigError(
             f"'{type(model).__name__}' goes around a model that is trained already: train that one, then wrap it"
         )
-    if checkpoint is not None and not Path(checkpoint).exists():
-        check_out(checkpoint, "file")
     validate(data, splits=("train", "val"))
     evaluator = Evaluator(data, "val", sorted({10, 20, cutoff}), mask_validation=False)
     graph = (model.graph(data) if graph is None else graph).to(model.device)
@@ -185,8 +183,9 @@ def fit(
             # Patience may be another than when the checkpoint was written.
             last = max((int(r["epoch"]) for r in history.records if monitor in r), default=-1)
             history.stopped_early = last - history.best_epoch >= patience
-            if history.epochs < max_epochs and not history.stopped_early:
-                check_out(checkpoint, "file")
+        # What is finished is only read.
+        if history.epochs < max_epochs and not history.stopped_early:
+            check_out(checkpoint, "file")
     bar = tqdm(
         total=max_epochs * len(loader), initial=history.epochs * len(loader), disable=not progress,
         desc=type(model).__name__, unit="step", mininterval=0.5, dynamic_ncols=True,
