@@ -13,8 +13,19 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from benchmarks import options
-from benchmarks.defenses.search import RESULTS, Trainer, candidates, defense_class, pick, plugged, read_data, spaces
-from mmgraph_robust import fit, models
+from benchmarks.defenses.search import (
+    RESULTS,
+    Trainer,
+    backbone,
+    candidates,
+    defense_class,
+    pick,
+    plugged,
+    read_data,
+    spaces,
+    wrapped,
+)
+from mmgraph_robust import fit
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.experiment.provenance import provenance
@@ -80,11 +91,12 @@ def _plugs_in(label: str) -> bool:
 
 
 def _epochs(data: HeteroData, model: str, label: str) -> list[float]:
-    entry = pick("models", model)
-    victim = getattr(models, model).from_data(data, **entry["arguments"], seed=0)
+    entry, first = pick("models", model), candidates(label)[0]
+    victim = backbone(model).from_data(data, **entry["arguments"], seed=0)
+    victim = wrapped(victim, data, label, first, 0)
     training = spaces()["training"] | entry.get("training", {})
     training |= {"max_epochs": _EPOCHS, "eval_every": _EPOCHS + 1}
-    defense = plugged(label, candidates(label)[0])
+    defense = plugged(label, first)
     history = fit(victim, data, defense, seed=0, progress=False, **training)
     return [record["seconds"] for record in history.records[1:-1]]
 

@@ -28,7 +28,7 @@ from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
-_OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models")
+_OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper")
 
 Settings = dict[str, Any]
 
@@ -136,10 +136,9 @@ class Trainer:
             plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
             defense = plugged(label, arguments)
             try:
-                if defense is None:
-                    wrapped(plain, self.data, label, arguments, 0)
-                else:
-                    defense.setup(plain, self.data, plain.graph(self.data))
+                victim = wrapped(plain, self.data, label, arguments, 0)
+                if defense is not None:
+                    defense.setup(victim, self.data, victim.graph(self.data))
             except ConfigError as error:
                 reasons.append(str(error))
         # What some candidates can do is not refused: those that cannot are wrong.
@@ -179,9 +178,8 @@ class Trainer:
             other: Recommender = getattr(models, name).from_data(self.data, **own["arguments"], seed=seed)
             return other, spaces()["training"] | own["training"]
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
-        kind = getattr(models, model)
         arguments = chosen["arguments"] | ({} if scale is None else {"feature_scale": scale})
-        return kind.from_data(self.data, modalities=names, **arguments, seed=seed), training
+        return backbone(model).from_data(self.data, modalities=names, **arguments, seed=seed), training
 
     def attacked(
         self, model: Recommender, attack: Attack, names: tuple[str, ...], budget: float, split: Literal["val", "test"]
@@ -226,6 +224,12 @@ def alone(model: Recommender) -> Attack:
     return GraphRelaxation(25) if model.feature_path == "graph" else PGD()
 
 
+def backbone(model: str) -> type[Recommender]:
+    """The class of the backbone of that label."""
+    found: type[Recommender] = getattr(models, pick("models", model).get("name", model))
+    return found
+
+
 def defense_class(label: str) -> type[Defense] | type[WrappedModel] | None:
     """The class of the defense of that label; None where the model is trained as it is."""
     entry = pick("defenses", label)
@@ -248,10 +252,15 @@ def plugged(label: str, arguments: Settings) -> Defense | None:
 
 
 def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Settings, seed: int) -> Recommender:
-    """The model with what the defense of that label puts around it; itself where it puts nothing."""
+    """The model with what the defense of that label, or its wrapper, puts around it; itself where it puts nothing."""
     kind = defense_class(label)
-    around = kind is not None and issubclass(kind, WrappedModel)
-    return kind(model, data, **_own(arguments), seed=seed) if around else model
+    if kind is not None and issubclass(kind, WrappedModel):
+        return kind(model, data, **_own(arguments), seed=seed)
+    if "wrapper" in (entry := pick("defenses", label)):
+        name, around = entry["wrapper"]["name"], {k: v for k, v in entry["wrapper"].items() if k != "name"}
+        found: Recommender = getattr(defenses, name)(model, data, **around, seed=seed)
+        return found
+    return model
 
 
 def _own(arguments: Settings) -> Settings:

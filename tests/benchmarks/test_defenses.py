@@ -96,7 +96,7 @@ def test_every_defense_gets_the_same_number_of_candidates():
             assert room.defense_class(label) is None
         assert entry.get("start", "none") == "none"
     for name, entry in spaces()["models"].items():
-        assert set(entry["arguments"]) <= set(inspect.signature(getattr(mr.models, name)).parameters)
+        assert set(entry["arguments"]) <= set(inspect.signature(room.backbone(name)).parameters)
         assert all(d["model"][name] in spaces()["ids"] for d in spaces()["defenses"].values() if "model" in d)
     for name, plan in spaces()["ablations"].items():
         for argument, values in plan.items():
@@ -284,6 +284,51 @@ def test_some_begin_with_the_trained_model_of_the_same_seed(small, folder, work,
         assert around[0]["epochs"] == trainer("VBPR", "none", {}, seed)["epochs"]
     result = search("shop", "VBPR", "Smoothed", trainer, 1)
     assert result["runs"][0]["test"]["attacks"][-1]["attack"] == "suite"
+
+
+def test_a_backbone_has_a_form_and_a_defense_a_wrapper_of_its_own_label(small, folder, tmp_path, monkeypatch):
+    small_graph = {"embedding_dim": 8, "knn_k": 3}
+    monkeypatch.setitem(spaces(), "models", {
+        "LATTICE": {"arguments": small_graph, "training": {"max_epochs": 2}},
+        "LATTICE, every step": {
+            "name": "LATTICE", "arguments": small_graph | {"refresh_every": 1}, "training": {"max_epochs": 2},
+        },
+    })  # fmt: skip
+    monkeypatch.setitem(spaces(), "defenses", {
+        "none": {"control": True},
+        "trained": {"control": True, "name": "AdversarialTraining", "fixed": {"budget": 0.1}},
+        "trained, soft": {
+            "control": True, "name": "AdversarialTraining", "fixed": {"budget": 0.1},
+            "wrapper": {"name": "TrustedItemGraph", "floor": 1.0},
+        },
+    })  # fmt: skip
+    out = tmp_path / "out"
+    for model in ("LATTICE", "LATTICE, every step"):
+        main("shop", model, only="", seeds=1, folder=folder, work=tmp_path, out=out, progress=False, threads=0)
+    told = {path.stem: json.loads(path.read_text()) for path in (out / "shop").iterdir()}
+    assert set(told) == {
+        f"{model}-{label}"
+        for model in ("LATTICE", "LATTICE-every-step")
+        for label in ("none", "trained", "trained-soft")
+    }
+    assert "refused" in told["LATTICE-trained"]
+    plain, soft = (
+        mr.load_model(tmp_path / "shop" / told[f"LATTICE-every-step-{label}"]["runs"][0]["file"])
+        for label in ("trained", "trained-soft")
+    )
+    assert (type(plain), plain.refresh_every) == (mr.models.LATTICE, 1)
+    assert isinstance(soft, mr.defenses.TrustedItemGraph)
+    assert (soft.floor, soft.model.refresh_every) == (1.0, 1)
+    data = read_data("shop", folder)
+    seed = spaces()["search"]["seeds"][0]
+    expected = mr.models.LATTICE.from_data(data, **small_graph, refresh_every=1, seed=seed)
+    expected = mr.defenses.TrustedItemGraph(expected, data, floor=1.0, seed=seed)
+    training = spaces()["training"] | {"max_epochs": 2}
+    mr.fit(expected, data, mr.defenses.AdversarialTraining(budget=0.1), seed=seed, progress=False, **training)
+    found = soft.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
+    assert "## shop, LATTICE, every step" in page(out)
+    assert set(cost(data, "LATTICE, every step")) == {"none", "trained", "trained, soft"}
 
 
 def test_the_test_split_has_no_part_in_the_choice(small, folder, tmp_path):
