@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Defense, Step, check_reached
-from mmgraph_robust.defenses.distillation import Distillation
+from mmgraph_robust.defenses.distillation import Distillation, row_encoder
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import Recommender
 from mmgraph_robust.models.embeddings import sum_tensors
@@ -57,6 +57,10 @@ class ModalityBalancing(Defense):
         scope: ``"row"``: the rows of the positive items move; ``"matrix"``: every row of the sensitive features whose
             gradient is not zero, in a graph model those of neighbours as well.
         target: Whether :math:`e^s_j` is that of the unchanged features, or recomputed on the changed ones at each step.
+        reach: How far a step of distillation follows the change. ``"graph"``: wherever it goes; ``"item"``: through the
+            item's own row, users and neighbours held where they are, which costs less in a graph model that has a
+            :meth:`~mmgraph_robust.models.Recommender.row_encoder` (GRCN; in VBPR the two are the same). The distilled
+            embedding itself is that of a full pass in both.
         random_start: Whether distillation starts at a random point of the box.
         normalize: Whether all vectors have length one in distillation and margins, so that margins are differences of
             cosines.
@@ -95,6 +99,7 @@ class ModalityBalancing(Defense):
         steps: int = 3,
         scope: Literal["row", "matrix"] = "row",
         target: Literal["fixed", "moving"] = "fixed",
+        reach: Literal["graph", "item"] = "graph",
         random_start: bool = False,
         normalize: bool = False,
         other: Literal["sum", "mean"] = "sum",
@@ -110,12 +115,18 @@ class ModalityBalancing(Defense):
         for key, choice, known in (
             ("schedule", schedule, ("turn", "together")), ("duplicates", duplicates, ("first", "split")),
             ("unit", unit, ("rms", "absolute")), ("scope", scope, ("row", "matrix")),
-            ("target", target, ("fixed", "moving")), ("other", other, ("sum", "mean")),
+            ("target", target, ("fixed", "moving")), ("reach", reach, ("graph", "item")),
+            ("other", other, ("sum", "mean")),
         ):  # fmt: skip
             self._check(**{key: (choice in known, f"'{known[0]}' or '{known[1]}'", choice)})
         if detach_vulnerability and detach_cover:
             raise ConfigError(
                 f"'{type(self).__name__}' expects detach_vulnerability or detach_cover, not both: nothing would train"
+            )
+        if reach == "item" and (scope, target) != ("row", "fixed"):
+            raise ConfigError(
+                f"'{type(self).__name__}' expects scope='row' and target='fixed' with reach='item': other rows stand "
+                f"still (got '{scope}' and '{target}')"
             )
         names = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
         once = 0 < len(names) == len(set(names))
@@ -130,6 +141,7 @@ class ModalityBalancing(Defense):
         self.steps = steps
         self.scope: Literal["row", "matrix"] = scope
         self.target: Literal["fixed", "moving"] = target
+        self.reach: Literal["graph", "item"] = reach
         self.random_start = random_start
         self.normalize = normalize
         self.other = other
@@ -154,8 +166,13 @@ class ModalityBalancing(Defense):
         self._others = {name: self._others_of(name, channels, model) for name in names}
         self._distillation = {name: self._distillation_of(name, features[name]) for name in names}
         for name in names:
-            check_reached(model, features, graph, [name], partial(_channel, name=name))
+            check_reached(model, features, graph, [name], partial(self._looked_at, name=name))
         self._epoch = 0
+
+    def _looked_at(self, step: Step, name: str) -> Tensor:
+        if self.reach == "item":
+            row_encoder(step.model, name, step.batch.positive, step.features, step.embeddings, step.graph)
+        return step.embeddings.item[name].sum()
 
     def _others_of(self, name: str, channels: Sequence[str], model: Recommender) -> list[str]:
         if name not in channels:
@@ -173,7 +190,9 @@ class ModalityBalancing(Defense):
 
     def _distillation_of(self, name: str, x: Tensor) -> Distillation:
         eps = self.eps * (float(x.square().mean().sqrt()) if self.unit == "rms" else 1.0)
-        return Distillation(name, eps, self.steps, self.scope, self.target, self.random_start, self.normalize)
+        return Distillation(
+            name, eps, self.steps, self.scope, self.target, self.reach, self.random_start, self.normalize
+        )
 
     def start_epoch(self, epoch: int, generator: torch.Generator) -> None:
         """Notes the epoch, for the warm-up."""
@@ -242,10 +261,6 @@ class ModalityBalancing(Defense):
         item, place = step.batch.positive[order], torch.arange(order.numel(), device=order.device)
         first = place.new_full((step.model.num_items,), order.numel()).scatter_reduce(0, item, place, "amin")
         return [order[first[item] == place][: self.pairs]]
-
-
-def _channel(step: Step, name: str) -> Tensor:
-    return step.embeddings.item[name].sum()
 
 
 def split_repeated(order: Tensor, item: Tensor) -> list[Tensor]:

@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Step, feature_gradients
-from mmgraph_robust.models import Recommender
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import unit_rows
 
 # From features to the vectors of the distilled items, and to those that they are to come near.
@@ -36,6 +39,9 @@ class Distillation:
         scope: ``"row"``: the rows of the items :math:`i_n` move; ``"matrix"``: whatever row has a gradient.
         target: ``"fixed"``: :math:`e^s_{j_n}` on the features of the training step; ``"moving"``: on :math:`Z`, at
             every step anew. A constant of the gradient in both.
+        reach: ``"graph"``: steps follow the change through users and neighbours; ``"item"``: through the items' own
+            rows alone (:meth:`~mmgraph_robust.models.Recommender.row_encoder`), for ``scope="row"`` and
+            ``target="fixed"``. What comes out is in full in both.
         random_start: Whether :math:`Z` starts at a uniformly random point of the box.
         normalize: Whether embeddings are scaled to length one before they are compared.
     """
@@ -45,6 +51,7 @@ class Distillation:
     steps: int
     scope: Literal["row", "matrix"] = "row"
     target: Literal["fixed", "moving"] = "fixed"
+    reach: Literal["graph", "item"] = "graph"
     random_start: bool = False
     normalize: bool = False
 
@@ -58,7 +65,7 @@ class Distillation:
         """
         x = step.features[self.modality].detach()
         x = x if self.scope == "matrix" else x.index_select(0, item)
-        vectors = self._vectors(step, item, negative)
+        vectors, encode = self._vectors(step, item, negative)
         z, low, high = x, x - self.eps, x + self.eps
         if self.random_start:
             noise = torch.rand(x.shape, generator=step.generator, dtype=x.dtype).to(x.device)
@@ -72,22 +79,43 @@ class Distillation:
                 distance = (embedded - target).square().mean()
                 gradient = feature_gradients(distance, {self.modality: z}, step.model)[self.modality]
                 z = torch.sub(z.detach(), gradient.sign(), alpha=self.eps / self.steps).clamp_(low, high)
-        return vectors(z.detach())[0]
+        return encode(z.detach())
 
-    def _vectors(self, step: Step, item: Tensor, negative: Tensor) -> _Vectors:
+    def _vectors(self, step: Step, item: Tensor, negative: Tensor) -> tuple[_Vectors, Callable[[Tensor], Tensor]]:
+        """What steps look at, and the embeddings of the distilled items in full."""
         name = self.modality
         features = step.features | {name: step.features[name].detach()}
         fixed = step.embeddings.item[name].detach().index_select(0, negative)
         if self.scope == "row" and self.target == "fixed":
             encode = step.model.item_encoder(name, item, features, step.embeddings, step.graph)
-            return lambda z: (encode(z), fixed)
+            alone = encode
+            if self.reach == "item":
+                alone = row_encoder(step.model, name, item, features, step.embeddings.detach(), step.graph)
+            return lambda z: (alone(z), fixed), encode
 
         def in_full(z: Tensor) -> tuple[Tensor, Tensor]:
             changed = z if self.scope == "matrix" else features[name].index_copy(0, item, z)
             vectors = step.model(features | {name: changed}, step.graph).item[name]
             return F.embedding(item, vectors), fixed if self.target == "fixed" else vectors.detach()[negative]
 
-        return in_full
+        return in_full, lambda z: in_full(z)[0]
+
+
+def row_encoder(
+    model: Recommender, name: str, item: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+) -> Callable[[Tensor], Tensor]:
+    """The model's :meth:`~mmgraph_robust.models.Recommender.row_encoder`.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    found = model.row_encoder(name, item, features, embeddings, graph)
+    if found is None:
+        raise ConfigError(
+            f"'{type(model).__name__}' has no encoder of the rows of '{name}' alone ('row_encoder'), which "
+            "reach='item' follows: take reach='graph'"
+        )
+    return found
 
 
 @contextmanager

@@ -152,9 +152,9 @@ class GRCN(Recommender):
         for name in self.modalities:
             p = unit_rows(self.preference[name])
             f = self._project(features[name], name)
-            if torch.is_grad_enabled():  # else nobody keeps it, so it is not kept here either
-                inner[name] = f
             p = self.routing((f, p), to_user)
+            if torch.is_grad_enabled():  # else nobody keeps them, so they are not kept here either
+                inner |= {f"item_{name}": f, f"user_{name}": p}
             # The affinity is symmetric; only the softmax differs by direction.
             dots = sddmm(to_user, p, f)
             user_message, user_affinity = attention_product(to_user, dots, f)
@@ -182,7 +182,7 @@ class GRCN(Recommender):
 
         Neither other modalities nor ids have a part in the channel of a modality, nor do users send to other users.
         """
-        if modality not in embeddings.extra:
+        if f"item_{modality}" not in embeddings.extra:
             return super().item_encoder(modality, items, features, embeddings, graph)
         # Cutting sorts nothing where the rows are in order.
         ordered, order = items.sort()
@@ -190,17 +190,37 @@ class GRCN(Recommender):
         to_item, users = cut_rows(graph.interactions.t(), ordered)
         to_user, senders = cut_rows(graph.interactions, users, keep=ordered)
         place = torch.searchsorted(senders, ordered)
-        known = embeddings.extra[modality].index_select(0, senders)
+        known = embeddings.extra[f"item_{modality}"].index_select(0, senders)
         preference = unit_rows(self.preference[modality].index_select(0, users))
-        scale = len(embeddings.channels) if self.fusion == "mean" else 1
 
         def encode(rows: Tensor) -> Tensor:
             f = self._project(self._as_read(rows, modality, items), modality).index_select(0, order)
             p = self.routing((known.index_copy(0, place, f), preference), to_user)
-            message, _ = attention_product(to_item, sddmm(to_item, f, p), p)
-            return (f + message).index_select(0, back) / scale
+            return self._attended(f, p, to_item, embeddings).index_select(0, back)
 
         return encode
+
+    def row_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The users stay where this step has routed them; the items attend to them anew."""
+        if f"user_{modality}" not in embeddings.extra:
+            return None
+        ordered, order = items.sort()
+        back = order.argsort()
+        to_item, users = cut_rows(graph.interactions.t(), ordered)
+        p = embeddings.extra[f"user_{modality}"].index_select(0, users)
+
+        def encode(rows: Tensor) -> Tensor:
+            f = self._project(self._as_read(rows, modality, items), modality).index_select(0, order)
+            return self._attended(f, p, to_item, embeddings).index_select(0, back)
+
+        return encode
+
+    def _attended(self, f: Tensor, p: Tensor, to_item: Adjacency, embeddings: Embeddings) -> Tensor:
+        """The vectors in their channel of some items, from their projected features and their users' preferences."""
+        message, _ = attention_product(to_item, sddmm(to_item, f, p), p)
+        return (f + message) / (len(embeddings.channels) if self.fusion == "mean" else 1)
 
     def _propagate_ids(
         self, to_user: Adjacency, to_item: Adjacency, user_affinities: list[Tensor], item_affinities: list[Tensor]

@@ -97,6 +97,12 @@ class VBPR(Recommender):
         """The projection of the rows: no other item nor any user has a part in it."""
         return lambda rows: matmul(self._as_read(rows, modality, items), self.projection[modality])
 
+    def row_encoder(
+        self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
+    ) -> Callable[[Tensor], Tensor]:
+        """The same: nothing else follows a row."""
+        return self.item_encoder(modality, items, features, embeddings, graph)
+
     def linear_projection(self, modality: str) -> Tensor | None:
         """The block of the projection that the modality is multiplied with, times its scale."""
         self.check_modality(modality)

@@ -39,7 +39,8 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
             one seed; the seed does not fix the initial parameters; features reach the score in another way than
             :attr:`~mmgraph_robust.models.Recommender.feature_path` says; neighbours are searched past the graph's own
             search; an edge direction carries no messages; its ``item_encoder`` gives other vectors or gradients than a
-            full pass; or a parameter never moves.
+            full pass; its ``row_encoder`` gives items that have not changed other vectors than their own, or passes
+            their features no gradient; or a parameter never moves.
     """
     _check_seed(model)
     model = copy.deepcopy(model)
@@ -53,6 +54,7 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
     if uses_graph:
         _check_directions(model, features, graph)
     _check_item_encoder(model, features, graph)
+    _check_row_encoder(model, features, graph)
     _check_uncut(model, features, graph)
     _check_loss(model, features, graph)
     _check_training(model, features, graph)
@@ -199,6 +201,32 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
                 f"'item_encoder' gives other {what} in the channel of '{name}' than a full pass: "
                 "correct it, or leave it out (a subclass with a 'forward' of its own inherits that of its base)",
             )
+
+
+def _check_row_encoder(model: Recommender, features: Features, graph: Graph) -> None:
+    """What holds all else where it is gives the items' own vectors for their own features, and can be climbed."""
+    embeddings = model(features, graph)
+    items = torch.arange(0, model.num_items, 3, device=model.device).flip(0)
+    for name in (m for m in model.modalities if m in embeddings.channels):
+        encode = model.row_encoder(name, items, features, embeddings, graph)
+        if encode is None:
+            continue
+        rows = features[name].index_select(0, items).requires_grad_()
+        vectors, own = encode(rows), embeddings.item[name].index_select(0, items)
+        near = 1e-4 * float(own.detach().abs().max())
+        _require(
+            vectors.shape == own.shape and torch.allclose(vectors, own, rtol=1e-3, atol=near),
+            f"'row_encoder' gives items with their own features other vectors in the channel of '{name}' than the "
+            "forward pass: correct it, or let it return None",
+        )
+        toward = torch.linspace(-1, 2, vectors.numel(), device=rows.device, dtype=rows.dtype).view_as(vectors)
+        slope = None
+        if vectors.requires_grad:
+            (slope,) = torch.autograd.grad((vectors * toward).sum(), [rows], allow_unused=True)
+        _require(
+            slope is not None and bool(slope.any()),
+            f"'row_encoder' passes the features of '{name}' no gradient: a distillation that follows it stands still",
+        )
 
 
 def _check_uncut(model: Recommender, features: Features, graph: Graph) -> None:

@@ -8,6 +8,7 @@ from mmgraph_robust.defenses import ModalityBalancing, Step
 from mmgraph_robust.defenses.balancing import split_repeated
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.models import FREEDOM, GRCN, MMGCN, VBPR, LightGCN
+from mmgraph_robust.utils import unit_rows
 
 
 def step_of(model, data, batch, index=0):
@@ -88,7 +89,7 @@ def distil(model, step, name, group, eps, steps, scope, target, normalize, noise
 
 def reference(model, step, name="visual", *, weight=1.0, pairs=None, duplicates="first", eps=0.25, unit_="rms", steps=3,
               scope="row", target="fixed", random_start=False, normalize=False, other="sum", include_id=False,
-              detach_vulnerability=False, detach_cover=False):  # fmt: skip
+              detach_vulnerability=False, detach_cover=False, steps_by=None):  # fmt: skip
     """The loss, triple by triple; and the mean vulnerability and cover."""
     generator = torch.Generator().manual_seed(0)
     x = step.features[name]
@@ -99,7 +100,7 @@ def reference(model, step, name="visual", *, weight=1.0, pairs=None, duplicates=
     for group in draw(step.batch, generator, pairs, duplicates):
         rows = len(x) if scope == "matrix" else len(group)
         noise = torch.rand(rows, x.size(1), generator=generator, dtype=x.dtype) if random_start else None
-        z = distil(model, step, name, group, eps, steps, scope, target, normalize, noise)
+        z = distil(steps_by or model, step, name, group, eps, steps, scope, target, normalize, noise)
         assert float((z - x).abs().max()) <= eps * (1 + 1e-6)
         changed = model(step.features | {name: z}, step.graph)
         dot = (lambda a, b: unit(a) @ unit(b)) if normalize else (lambda a, b: a @ b)
@@ -154,6 +155,45 @@ def test_equals_a_slow_plain_reference(precise, repeated, kind, options):
     assert numbers["active_hinges"] > 0
     assert numbers["vulnerability"] == pytest.approx(vulnerability)
     assert numbers["cover"] == pytest.approx(cover)
+
+
+@pytest.mark.parametrize("options", [{}, {"random_start": True}, {"normalize": True}], ids=str)
+def test_steps_that_follow_the_item_alone_end_in_a_full_pass(precise, repeated, options):
+    def loss(model, reach):
+        defense = ModalityBalancing("visual", reach=reach, **options)
+        step = step_of(model, precise, repeated)
+        defense.setup(model, precise, step.graph)
+        return step, defense.loss(step)[0]
+
+    linear = VBPR.from_data(precise, embedding_dim=4).double()
+    assert_equal(linear, loss(linear, "item")[1], loss(linear, "graph")[1])
+
+    model = GRCN.from_data(precise, embedding_dim=4).double()
+    step, got = loss(model, "item")
+    held = model.routing(
+        (model._project(step.features["visual"], "visual"), unit_rows(model.preference["visual"])),
+        step.graph.interactions,
+    ).detach()
+
+    # The slow reference, with users held in its steps alone.
+    def with_users_held(features, graph):
+        own = model(step.features, graph)
+        f = model._project(features["visual"], "visual")
+        item = []
+        for i in range(model.num_items):
+            seen = graph.interactions.row[graph.interactions.col == i].long()
+            share = (held[seen] @ f[i]).softmax(0)
+            item.append(f[i] + (share[:, None] * held[seen]).sum(0))
+        return type(own)(own.user, dict(own.item) | {"visual": torch.stack(item)})
+
+    assert_equal(model, got, reference(model, step, steps_by=with_users_held, **options)[0])
+    assert float((got - loss(model, "graph")[1]).abs().detach()) > 1e-6
+
+
+def test_reach_is_refused_where_a_model_has_no_encoder_of_rows(precise):
+    model = MMGCN.from_data(precise, embedding_dim=4).double()
+    with pytest.raises(ConfigError, match="'MMGCN' has no encoder of the rows of 'visual' alone"):
+        ModalityBalancing("visual", reach="item").setup(model, precise, mr.Graph.from_data(precise))
 
 
 @pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN])
@@ -256,7 +296,9 @@ def test_bad_arguments_and_models(tiny):
     graph = mr.Graph.from_data(tiny)
     for bad in ({"weight": -1.0}, {"eps": float("inf")}, {"pairs": 0}, {"steps": 0}, {"every": 0}, {"warmup": -1},
                 {"unit": "metres"}, {"other": "max"}, {"scope": "rows"}, {"target": "none"}, {"duplicates": "last"},
-                {"schedule": "random"}, {"detach_vulnerability": True, "detach_cover": True}):  # fmt: skip
+                {"schedule": "random"}, {"reach": "far"}, {"reach": "item", "scope": "matrix"},
+                {"reach": "item", "target": "moving"},
+                {"detach_vulnerability": True, "detach_cover": True}):  # fmt: skip
         with pytest.raises(ConfigError, match=next(iter(bad))):
             ModalityBalancing("visual", **bad)
     for bad in ([], ["visual", "visual"]):

@@ -414,6 +414,43 @@ def test_item_encoder_is_the_full_pass(tiny, kind, arguments, items):
         assert torch.allclose(encode(x), full(x), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"fusion": "mean"}, {"variant": "mmrec"}, {"num_routings": 1}], ids=str)
+def test_row_encoder_of_grcn_holds_the_users_where_they_were_routed(tiny, arguments):
+    model = GRCN.from_data(tiny, embedding_dim=4, **arguments).double()
+    graph, features = Graph.from_data(tiny), {m: x.double() for m, x in model.features(tiny).items()}
+    embeddings = model(features, graph)
+    items = torch.tensor([6, 1, 3, 0])
+    changed = torch.randn(4, features["visual"].size(1), dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    found = model.row_encoder("visual", items, features, embeddings, graph)(changed)
+
+    def projected(x):
+        return model._project(x, "visual")
+
+    preference = torch.nn.functional.normalize(model.preference["visual"])
+    routed = model.routing((projected(features["visual"]), preference), graph.interactions)
+    pairs = list(zip(graph.interactions.row.tolist(), graph.interactions.col.tolist(), strict=True))
+    for item, x, vector in zip(items.tolist(), changed, found, strict=True):
+        f = projected(x[None])[0]
+        users = [u for u, i in pairs if i == item]
+        expected = f + sum(
+            (share * routed[u] for u, share in zip(users, (routed[users] @ f).softmax(0), strict=True)), 0 * f
+        )
+        scale = 4 if "fusion" in arguments else 1
+        assert torch.allclose(vector, expected / scale, rtol=0, atol=1e-12)
+    # In full the users move as well, unless nothing is routed.
+    full = model.item_encoder("visual", items, features, embeddings, graph)(changed)
+    assert torch.allclose(found, full, rtol=0, atol=1e-12) == (model.routing.num_routings == 0)
+    with torch.no_grad():
+        assert model.row_encoder("visual", items, features, model(features, graph), graph) is None
+
+
+def test_only_models_that_say_so_have_a_row_encoder(tiny):
+    for kind in (MMGCN, LATTICE):
+        model = kind.from_data(tiny, embedding_dim=4)
+        graph, features = Graph.from_data(tiny), model.features(tiny)
+        assert model.row_encoder("visual", torch.tensor([1]), features, model(features, graph), graph) is None
+
+
 def test_a_subclass_that_names_some_arguments_and_hands_on_the_others(tiny, tmp_path):
     class Named(VBPR):
         def __init__(self, num_users, num_items, feature_dims, *, twist=1.0, **kwargs):

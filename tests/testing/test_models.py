@@ -207,6 +207,18 @@ class DeafEncoder(VBPR):
         return lambda rows: encode(rows).detach() + 0 * encode(rows)
 
 
+class OwnRows(VBPR):
+    def row_encoder(self, *args):
+        encode = super().row_encoder(*args)
+        return lambda rows: 2 * encode(rows)
+
+
+class DeafRows(VBPR):
+    def row_encoder(self, *args):
+        encode = super().row_encoder(*args)
+        return lambda rows: encode(rows.detach())
+
+
 class OwnSearch(FREEDOM):
     """Finds neighbours by itself, where no attack can see past the choice."""
 
@@ -218,6 +230,8 @@ DEFECTS = [
     (OwnSearch, "never calls 'graph.search'"),
     (OwnForward, "'item_encoder' gives other vectors in the channel of 'visual'"),
     (DeafEncoder, "'item_encoder' gives other gradients in the channel of 'visual'"),
+    (OwnRows, "'row_encoder' gives items with their own features other vectors in the channel of 'visual'"),
+    (DeafRows, "'row_encoder' passes the features of 'visual' no gradient"),
     (Stale, "cached"),
     (Mutating, "differ|changed the features"),
     (NeverMoves, "never move.*spare"),
