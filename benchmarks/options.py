@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ Progress = Annotated[bool, typer.Option(help="Whether bars are shown.")]
 def listed(text: str, separator: str = ",") -> list[str]:
     """The names in an option that holds several."""
     return [name.strip() for name in text.split(separator) if name.strip()]
+
+
+def file_name(*labels: str) -> str:
+    """The labels as a file's name, without its ending."""
+    return "-".join(re.sub("[^A-Za-z0-9]+", "-", label) for label in labels)
 
 
 @contextmanager

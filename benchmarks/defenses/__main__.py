@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +33,7 @@ def main(
         trainer = Trainer(read_data(name, folder), work / name, progress)
         refusals = {label: trainer.refusal(model, label) for label in chosen}
         for label, reason in refusals.items():
-            path = out / name / (re.sub("[^A-Za-z0-9]+", "-", f"{model}-{label}") + ".json")
+            path = out / name / f"{options.file_name(model, label)}.json"
             if reason is not None:
                 if path.exists() and "runs" in read_json(path):
                     raise ConfigError(f"{path} holds results of '{label}', which refuses {model} now: {reason}")

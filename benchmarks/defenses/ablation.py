@@ -114,10 +114,10 @@ def main(
     pick("ablations", defense)
     with options.measuring(threads):
         result = {"dataset": name} | ablate(Trainer(read_data(name, folder), work / name, progress), model, defense)
-    stem = out / f"ablation-{name}-{model}-{defense}"
-    write_json(stem.with_suffix(".json"), result)
-    draw(result, stem.with_suffix(".png"))
-    print(f"written to {stem.with_suffix('.png')}")
+    stem = options.file_name("ablation", name, model, defense)
+    write_json(out / f"{stem}.json", result)
+    draw(result, out / f"{stem}.png")
+    print(f"written to {out / stem}.png")
 
 
 if __name__ == "__main__":

@@ -44,10 +44,13 @@ def main(
     out: options.Added = RESULTS / "cost.json",
 ) -> None:
     """Times epochs of every defense that plugs into training, with the arguments of its first candidate."""
+    backbones = options.listed(only) or list(spaces()["models"])
+    for model in backbones:
+        pick("models", model)
     result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
     with options.measuring(threads):
         data = read_data(name, folder)
-        for model in tqdm(options.listed(only) or list(spaces()["models"])):
+        for model in tqdm(backbones):
             about = {"dataset": name, "threads": torch.get_num_threads()}
             known = result["models"].get(model, about | {"measured": {}})
             if any(known[key] != value for key, value in about.items()):

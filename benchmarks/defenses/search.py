@@ -256,11 +256,13 @@ def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Setting
     kind = defense_class(label)
     if kind is not None and issubclass(kind, WrappedModel):
         return kind(model, data, **_own(arguments), seed=seed)
-    if "wrapper" in (entry := pick("defenses", label)):
-        name, around = entry["wrapper"]["name"], {k: v for k, v in entry["wrapper"].items() if k != "name"}
-        found: Recommender = getattr(defenses, name)(model, data, **around, seed=seed)
-        return found
-    return model
+    entry = pick("defenses", label)
+    if "wrapper" not in entry:
+        return model
+    found: Recommender = getattr(defenses, entry["wrapper"]["name"])(
+        model, data, **{key: value for key, value in entry["wrapper"].items() if key != "name"}, seed=seed
+    )
+    return found
 
 
 def _own(arguments: Settings) -> Settings:

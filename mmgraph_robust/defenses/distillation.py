@@ -30,7 +30,8 @@ class Distillation:
         Z \leftarrow \mathrm{clip}_{[X - \epsilon, X + \epsilon]} \Big( Z - \frac{\epsilon}{R}\, \mathrm{sign}\,
         \nabla_Z\, \mathrm{mean}_n \Vert e^s_{i_n}(Z) - e^s_{j_n} \Vert_2^2 \Big), \qquad R \text{ times}
 
-    All pairs are distilled in the same passes, so that in a graph model each one's change reaches the others.
+    All pairs are distilled in the same passes, so that in a graph model each one's change reaches the others, in the
+    last pass at least.
 
     Args:
         modality: The modality :math:`s`, whose features move and whose channel is looked at.

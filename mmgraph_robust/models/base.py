@@ -284,14 +284,15 @@ class Recommender(Checked, torch.nn.Module):
     ) -> Callable[[Tensor], Tensor] | None:
         """:meth:`item_encoder` with users and other items held where they are: each vector follows its own row alone.
 
-        It is no full pass, but its gradient points nearly the same way, for far less, where an item's own row matters
-        most to its vector. A model for which that was measured returns it (default: :obj:`None`).
+        For the items' own features it gives their own vectors. Otherwise it is no full pass, but its gradient points
+        nearly the same way, for far less, where an item's own row matters most to its vector; only such a model returns
+        one (default: :obj:`None`).
 
         Args:
             modality: The modality whose features change, and whose channel is asked for.
             items: ``[n]`` item ids, no two the same.
             features: The features of all items, as they are.
-            embeddings: What the model computed on `features` in this training step, with gradients on.
+            embeddings: What the model computed on `features` in this training step with gradients on, detached or not.
             graph: The graph that it did so on.
         """
         return None

@@ -23,8 +23,8 @@ class Embeddings:
     Attributes:
         user: ``[num_users, dim_c]`` per channel.
         item: ``[num_items, dim_c]`` per channel.
-        extra: What the model's own loss and its :meth:`~mmgraph_robust.models.Recommender.item_encoder` read beside
-            them, by name; no part of the score.
+        extra: What the model's own loss, its :meth:`~mmgraph_robust.models.Recommender.item_encoder` and its
+            :meth:`~mmgraph_robust.models.Recommender.row_encoder` read beside them, by name; no part of the score.
     """
 
     user: Mapping[str, Tensor]

@@ -100,8 +100,8 @@ class VBPR(Recommender):
     def row_encoder(
         self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
     ) -> Callable[[Tensor], Tensor]:
-        """The same: nothing else follows a row."""
-        return self.item_encoder(modality, items, features, embeddings, graph)
+        """The projection of the rows: nothing else follows one, so that it is in full."""
+        return VBPR.item_encoder(self, modality, items, features, embeddings, graph)
 
     def linear_projection(self, modality: str) -> Tensor | None:
         """The block of the projection that the modality is multiplied with, times its scale."""

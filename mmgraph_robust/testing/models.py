@@ -15,6 +15,7 @@ from mmgraph_robust.errors import DataError, MMGraphError, NonFiniteError
 from mmgraph_robust.models import Embeddings, Recommender
 from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
+from mmgraph_robust.utils import unit_rows
 
 
 class ConformanceError(MMGraphError):
@@ -39,8 +40,8 @@ def check_model(model: Recommender, data: HeteroData, *, uses_graph: bool = True
             one seed; the seed does not fix the initial parameters; features reach the score in another way than
             :attr:`~mmgraph_robust.models.Recommender.feature_path` says; neighbours are searched past the graph's own
             search; an edge direction carries no messages; its ``item_encoder`` gives other vectors or gradients than a
-            full pass; its ``row_encoder`` gives items that have not changed other vectors than their own, or passes
-            their features no gradient; or a parameter never moves.
+            full pass; its ``row_encoder`` gives items that have not changed other vectors than their own, lets one row
+            move another's vector, or passes features no gradient or a false one; or a parameter never moves.
     """
     _check_seed(model)
     model = copy.deepcopy(model)
@@ -204,28 +205,45 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
 
 
 def _check_row_encoder(model: Recommender, features: Features, graph: Graph) -> None:
-    """What holds all else where it is gives the items' own vectors for their own features, and can be climbed."""
-    embeddings = model(features, graph)
+    """What holds all else where it is: the items' own vectors, each led by its own row alone, with a true gradient."""
+    embeddings = model(features, graph).detach()
     items = torch.arange(0, model.num_items, 3, device=model.device).flip(0)
+    advice = "correct it, or return None (a subclass with a 'forward' of its own inherits that of its base)"
     for name in (m for m in model.modalities if m in embeddings.channels):
         encode = model.row_encoder(name, items, features, embeddings, graph)
         if encode is None:
             continue
         rows = features[name].index_select(0, items).requires_grad_()
         vectors, own = encode(rows), embeddings.item[name].index_select(0, items)
-        near = 1e-4 * float(own.detach().abs().max())
+        near = 1e-4 * float(own.abs().max())
         _require(
             vectors.shape == own.shape and torch.allclose(vectors, own, rtol=1e-3, atol=near),
             f"'row_encoder' gives items with their own features other vectors in the channel of '{name}' than the "
-            "forward pass: correct it, or let it return None",
+            f"forward pass: {advice}",
         )
+        with torch.no_grad():
+            changed = rows.index_copy(0, torch.zeros(1, dtype=torch.long, device=rows.device), 2 * rows[-1:])
+            _require(
+                torch.allclose(encode(changed)[1:], vectors[1:], rtol=1e-3, atol=near),
+                f"'row_encoder' lets the features of one item move another's vector in the channel of '{name}': "
+                f"{advice}",
+            )
         toward = torch.linspace(-1, 2, vectors.numel(), device=rows.device, dtype=rows.dtype).view_as(vectors)
-        slope = None
+        slope = torch.zeros_like(rows)
         if vectors.requires_grad:
-            (slope,) = torch.autograd.grad((vectors * toward).sum(), [rows], allow_unused=True)
+            (slope,) = torch.autograd.grad((vectors * toward).sum(), [rows], allow_unused=True, materialize_grads=True)
+        # Most, for a row may sit where a model of kinks is flat.
         _require(
-            slope is not None and bool(slope.any()),
-            f"'row_encoder' passes the features of '{name}' no gradient: a distillation that follows it stands still",
+            bool(slope.any(dim=1).double().mean() > 0.5),
+            f"'row_encoder' passes the features of '{name}' no gradient, or those of some items: {advice}",
+        )
+        # A small step along the gradient, row by row, has to climb what it is the gradient of.
+        with torch.no_grad():
+            step = 1e-2 * rows.norm(dim=1, keepdim=True) * unit_rows(slope)
+            climbed = ((encode(rows + step) - encode(rows - step)) * toward).sum(1)[slope.any(dim=1)]
+        _require(
+            bool((climbed > 0).double().mean() > 0.9),
+            f"'row_encoder' gives the features of '{name}' a gradient that leads elsewhere: {advice}",
         )
 
 

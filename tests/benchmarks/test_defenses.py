@@ -95,6 +95,14 @@ def test_every_defense_gets_the_same_number_of_candidates():
             assert name == "none" or entry.keys() & {"without", "model"}
             assert room.defense_class(label) is None
         assert entry.get("start", "none") == "none"
+        if "wrapper" in entry:
+            assert issubclass(room.defense_class(label), mr.defenses.Defense)
+            around = dict(entry["wrapper"])
+            wrapper = getattr(mr.defenses, around.pop("name"))
+            assert issubclass(wrapper, mr.defenses.WrappedModel)
+            assert wrapper.trains
+            data = mr.synthetic(num_users=20, num_items=20)
+            wrapper(mr.models.LATTICE.from_data(data, knn_k=3), data, **around, seed=0)
     for name, entry in spaces()["models"].items():
         assert set(entry["arguments"]) <= set(inspect.signature(room.backbone(name)).parameters)
         assert all(d["model"][name] in spaces()["ids"] for d in spaces()["defenses"].values() if "model" in d)
@@ -290,7 +298,7 @@ def test_a_backbone_has_a_form_and_a_defense_a_wrapper_of_its_own_label(small, f
     small_graph = {"embedding_dim": 8, "knn_k": 3}
     monkeypatch.setitem(spaces(), "models", {
         "LATTICE": {"arguments": small_graph, "training": {"max_epochs": 2}},
-        "LATTICE, every step": {
+        "LATTICE every step": {
             "name": "LATTICE", "arguments": small_graph | {"refresh_every": 1}, "training": {"max_epochs": 2},
         },
     })  # fmt: skip
@@ -303,7 +311,7 @@ def test_a_backbone_has_a_form_and_a_defense_a_wrapper_of_its_own_label(small, f
         },
     })  # fmt: skip
     out = tmp_path / "out"
-    for model in ("LATTICE", "LATTICE, every step"):
+    for model in ("LATTICE", "LATTICE every step"):
         main("shop", model, only="", seeds=1, folder=folder, work=tmp_path, out=out, progress=False, threads=0)
     told = {path.stem: json.loads(path.read_text()) for path in (out / "shop").iterdir()}
     assert set(told) == {
@@ -327,8 +335,16 @@ def test_a_backbone_has_a_form_and_a_defense_a_wrapper_of_its_own_label(small, f
     mr.fit(expected, data, mr.defenses.AdversarialTraining(budget=0.1), seed=seed, progress=False, **training)
     found = soft.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
-    assert "## shop, LATTICE, every step" in page(out)
-    assert set(cost(data, "LATTICE, every step")) == {"none", "trained", "trained, soft"}
+    assert "## shop, LATTICE every step" in page(out)
+    file = tmp_path / "cost.json"
+    with pytest.raises(ConfigError, match="did you mean 'LATTICE every step'"):
+        measure("shop", only="LATTICE,LATTICE every stp", defenses="", threads=0, folder=folder, out=file)
+    assert not file.exists()
+    measure("shop", only="LATTICE every step", defenses="", threads=0, folder=folder, out=file)
+    measured = json.loads(file.read_text())["models"]
+    assert {name: set(found["measured"]) for name, found in measured.items()} == {
+        "LATTICE every step": {"trained", "trained, soft"}
+    }
 
 
 def test_the_test_split_has_no_part_in_the_choice(small, folder, tmp_path):

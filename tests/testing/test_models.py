@@ -5,7 +5,7 @@ import torch
 
 from mmgraph_robust.data import Graph, add_item_graphs, build
 from mmgraph_robust.errors import DataError
-from mmgraph_robust.models import FREEDOM, LATTICE, MGCN, VBPR, Embeddings, LightGCN
+from mmgraph_robust.models import FREEDOM, GRCN, LATTICE, MGCN, VBPR, Embeddings, LightGCN
 from mmgraph_robust.sparse import cosine_graph, spmm
 from mmgraph_robust.testing import ConformanceError, check_model
 from mmgraph_robust.testing.models import _rewired
@@ -219,6 +219,23 @@ class DeafRows(VBPR):
         return lambda rows: encode(rows.detach())
 
 
+class SomeRows(VBPR):
+    def row_encoder(self, *args):
+        encode = super().row_encoder(*args)
+        return lambda rows: encode(torch.cat([rows[:1], rows[1:].detach()]))
+
+
+class OtherWay(GRCN):
+    def row_encoder(self, *args):
+        encode = super().row_encoder(*args)
+        return lambda rows: encode(2 * rows.detach() - rows)
+
+
+class FullRows(GRCN):
+    def row_encoder(self, *args):
+        return self.item_encoder(*args)
+
+
 class OwnSearch(FREEDOM):
     """Finds neighbours by itself, where no attack can see past the choice."""
 
@@ -232,6 +249,9 @@ DEFECTS = [
     (DeafEncoder, "'item_encoder' gives other gradients in the channel of 'visual'"),
     (OwnRows, "'row_encoder' gives items with their own features other vectors in the channel of 'visual'"),
     (DeafRows, "'row_encoder' passes the features of 'visual' no gradient"),
+    (SomeRows, "'row_encoder' passes the features of 'visual' no gradient, or those of some"),
+    (OtherWay, "'row_encoder' gives the features of 'visual' a gradient that leads elsewhere"),
+    (FullRows, "'row_encoder' lets the features of one item move another's vector in the channel of 'visual'"),
     (Stale, "cached"),
     (Mutating, "differ|changed the features"),
     (NeverMoves, "never move.*spare"),
