@@ -85,8 +85,8 @@ def cost_table(cost: dict[str, Any]) -> str:
         " ".join(
             [
                 "An epoch, with no other job of ours beside it, as a multiple of the plain one timed in turn with it. "
-                "The first row holds the plain one's seconds, their median over the rows: the machine is up to twice as "
-                "slow in some hours. Each defense has its first candidate's arguments. "
+                "The first row holds the plain one's seconds, their median over the rows: the machine is up to twice "
+                "as slow in some hours. Each defense has its first candidate's arguments. "
                 "What is done once before the first step (CKD's teachers: an own training for every modality) comes on "
                 "top.",
                 *fewer,
