@@ -270,11 +270,14 @@ def _own(arguments: Settings) -> Settings:
 
 
 def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:
-    """The most robust candidate on validation of those that keep the undefended model's clean recall, or lose least."""
+    """The most robust candidate on validation of those that keep the undefended model's clean recall.
+
+    Where none does, the one that loses least, and of several that lose the same the most robust.
+    """
     floor = (1 - spaces()["search"]["max_clean_loss"]) * undefended
     kept = [record for record in tried if record["validation"] >= floor]
     if not kept or any(record["validation_attacked"] is None for record in kept):
-        return max(tried, key=lambda record: float(record["validation"]))
+        return max(tried, key=lambda record: (float(record["validation"]), record["validation_attacked"] or 0.0))
     return max(kept, key=lambda record: float(record["validation_attacked"]))
 
 

@@ -215,6 +215,7 @@ def test_the_choice_keeps_the_clean_quality_and_takes_the_most_robust(small):
     robust_but_dear, fair, weak = record(0.97, 0.9), record(0.985, 0.7), record(1.1, 0.2)
     assert choose([robust_but_dear, fair, weak], 1.0) is fair
     assert choose([robust_but_dear, record(0.9, 0.95)], 1.0) is robust_but_dear
+    assert choose([record(0.97, 0.8), robust_but_dear, record(0.97, 0.7)], 1.0) is robust_but_dear
     assert choose([record(0.99, None)], 1.0)["validation"] == 0.99
     assert choose([fair, weak], 0.5) is fair
 
