@@ -135,7 +135,8 @@ def page(folder: Path) -> str:
         "judged on the validation split, clean and under PGD (where features act only through an item graph: "
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
-        "taken, else the one that loses least; only then was the test split read. PGD: 20 steps on a smooth NDCG; "
+        "taken, else the one that loses least (of equals the more robust); only then was the test split read. PGD: 20 "
+        "steps on a smooth NDCG; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         "known to the attacker. **Bold**: the modality whose attack alone does most harm. *Carries*: clean recall that "
         "is lost when every item has the modality's mean features. "
