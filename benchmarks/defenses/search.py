@@ -135,9 +135,12 @@ class Trainer:
         for arguments in tried:
             plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
             defense = plugged(label, arguments)
+            # What goes around the model besides is no defense that could refuse it.
+            victim = plain if defense is None else wrapped(plain, self.data, label, arguments, 0)
             try:
-                victim = wrapped(plain, self.data, label, arguments, 0)
-                if defense is not None:
+                if defense is None:
+                    wrapped(plain, self.data, label, arguments, 0)
+                else:
                     defense.setup(victim, self.data, victim.graph(self.data))
             except ConfigError as error:
                 reasons.append(str(error))

@@ -187,6 +187,16 @@ def test_a_mistake_is_no_refusal_and_costs_no_result(small, folder, tmp_path, mo
     kept = (tmp_path / "out" / "shop" / "VBPR-FeatureNoise.json").read_text()
     with pytest.raises(ConfigError, match="expects sigma >= 0"):
         run(sigma=[0.05, -0.2])
+    wrong = {
+        "name": "AdversarialTraining",
+        "budget": [0.05, 0.2],
+        "wrapper": {"name": "TrustedItemGraph", "floor": 2.0},
+    }
+    monkeypatch.setitem(spaces()["defenses"], "wrapped wrongly", wrong)
+    monkeypatch.setitem(spaces(), "models", {"LATTICE": {"arguments": {"knn_k": 3, "refresh_every": 1}}})
+    with pytest.raises(ConfigError, match="expects floor from 0 to 1"):
+        Trainer(read_data("shop", folder), tmp_path).refusal("LATTICE", "wrapped wrongly")
+    monkeypatch.setitem(spaces(), "models", SMALL["models"])
     # What one candidate of several cannot do is a mistake as well, and a result is not given up for a refusal.
     with pytest.raises(ConfigError, match="'FeatureNoise' on VBPR, candidate by candidate: unknown modality 'odour'"):
         run(sigma=[0.05, 0.2], modalities=[["visual"], ["odour"]])
