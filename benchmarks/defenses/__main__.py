@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from benchmarks import options
-from benchmarks.defenses.search import METRIC, RESULTS, Trainer, candidates, labels_for, pick, read_data, search
+from benchmarks.defenses.search import (
+    METRIC,
+    RESULTS,
+    Trainer,
+    candidates,
+    labels_for,
+    pick,
+    read_data,
+    search,
+    told_by,
+)
 from mmgraph_robust.errors import ConfigError
 from mmgraph_robust.utils import read_json, write_json
 
@@ -24,13 +34,17 @@ def main(
     out: options.Out = RESULTS,
     progress: options.Progress = True,
 ) -> None:
-    """What defenses are worth on one backbone after an equal search on validation; goes on where it was killed."""
+    """What defenses are worth on one backbone after an equal search on validation.
+
+    Goes on where it was killed; what an earlier result tells (of fewer seeds, say) is not done again.
+    """
     chosen = options.listed(only, ";") or labels_for(name, model)
     pick("models", model)
     for label in chosen:
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):
-        trainer = Trainer(read_data(name, folder), work / name, progress)
+        earlier = [read_json(path) for path in sorted((out / name).glob("*.json"))]
+        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(earlier))
         refusals = {label: trainer.refusal(model, label) for label in chosen}
         for label, reason in refusals.items():
             path = out / name / f"{options.file_name(model, label)}.json"

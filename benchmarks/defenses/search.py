@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,29 @@ def labels_for(name: str, model: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Training:
+    """What is to be trained, and the file that its model has by all that it is made of.
+
+    Attributes:
+        model: The backbone's label.
+        label: The defense's.
+        arguments: The defense's.
+        seed: Of the parameters and of the training.
+        begun: The training whose model it begins with, if it does.
+        path: The file.
+        judge: The attack that acts on the model.
+    """
+
+    model: str
+    label: str
+    arguments: Settings
+    seed: int
+    begun: _Training | None
+    path: Path
+    judge: Attack
+
+
+@dataclass(frozen=True)
 class Trainer:
     """Trains each (backbone, defense, arguments, seed) once; `work` holds what was done, and a killed training goes on.
 
@@ -88,40 +111,65 @@ class Trainer:
         data: The data set.
         work: A folder for models, checkpoints and records.
         progress: Whether bars are shown.
+        told: Records of earlier results by their model's file (:func:`told_by`): what they tell, by the same attacks,
+            is not done again, whether or not their models are still in `work`.
     """
 
     data: HeteroData
     work: Path
     progress: bool = True
+    told: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """How one training went, and what its model reaches on validation, clean and attacked."""
-        victim, training = self._model(model, label, arguments.get("feature_scale"), seed)
-        begun = self._begun(model, label, seed)
-        if begun is not None:
-            victim.load_state_dict(load_model(self.work / begun["file"]).state_dict())
-        victim = wrapped(victim, self.data, label, arguments, seed)
+        training = self._planned(model, label, arguments, seed)
+        earlier = self.told.get(training.path.name, {})
+        if earlier.get("attacks_key") == _attacks_key(training.judge, "validation"):
+            return {name: value for name, value in earlier.items() if name not in ("arguments", "test")}
+        return self._done(training)
+
+    def tested(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
+        """The same, and under ``test`` what the model reaches on the test split: clean, attacked, and what each
+        modality carries.
+        """
+        training = self._planned(model, label, arguments, seed)
+        record = self(model, label, arguments, seed)
+        earlier = self.told.get(training.path.name, {}).get("test", {})
+        if earlier.get("attacks_key") == _attacks_key(training.judge, "test"):
+            return record | {"test": earlier}
+        record = self._done(training)
+        return record | {"test": self._kept(training, "test", self._test)}
+
+    def _planned(self, model: str, label: str, arguments: Settings, seed: int) -> _Training:
+        start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
+        begun = None if start is None else self._planned(model, start, candidates(start)[0], seed)
+        plain, training = self._model(model, label, arguments.get("feature_scale"), seed)
+        victim = wrapped(plain, self.data, label, arguments, seed)
         defense = plugged(label, arguments)
         told = None if defense is None else defense.describe()
         parts = [type(victim).__name__, describe_model(victim), told, TRAINING_VERSION, training, seed]
-        key = hash_json([*parts, data_hash(self.data), *([] if begun is None else [begun["file"]])])
+        key = hash_json([*parts, data_hash(self.data), *([] if begun is None else [begun.path.name])])
         path = self.work / f"{model}-{key[:16]}.safetensors"
+        return _Training(model, label, arguments, seed, begun, path, alone(victim))
+
+    def _done(self, planned: _Training) -> dict[str, Any]:
+        path, label = planned.path, planned.label
+        victim, training = self._model(planned.model, label, planned.arguments.get("feature_scale"), planned.seed)
+        begun = None if planned.begun is None else self._done(planned.begun)
+        if begun is not None:
+            victim.load_state_dict(load_model(self.work / begun["file"]).state_dict())
+        victim = wrapped(victim, self.data, label, planned.arguments, planned.seed)
         if begun is not None and _comes_late(label):
             if not path.exists():
                 save_model(victim, path, self.data)
             record = begun | {"file": path.name}
         else:
             record = train_once(
-                path, victim, self.data, defense, seed, checkpoint=path.with_suffix(".pt"), progress=self.progress,
-                **training,
+                path, victim, self.data, plugged(label, planned.arguments), planned.seed,
+                checkpoint=path.with_suffix(".pt"), progress=self.progress, **training,
             )  # fmt: skip
             path.with_suffix(".pt").unlink(missing_ok=True)
-        return record | self._kept(path, "validation", spaces()["search"]["budget"], self._validate)
-
-    def _begun(self, model: str, label: str, seed: int) -> dict[str, Any] | None:
-        """The record of the trained model that a defense begins with, if it does."""
-        start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
-        return None if start is None else self(model, start, candidates(start)[0], seed)
+        return record | self._kept(planned, "validation", self._validate)
 
     def refusal(self, model: str, label: str) -> str | None:
         """Why a defense has nothing to act on in that backbone, if so.
@@ -150,15 +198,14 @@ class Trainer:
         return reasons[0] if reasons else None
 
     def _kept(
-        self, path: Path, name: str, budgets: object, judge: Callable[[Recommender, Path], dict[str, Any]]
+        self, training: _Training, split: str, judge: Callable[[Recommender, Path], dict[str, Any]]
     ) -> dict[str, Any]:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
-        model = load_model(path)
-        key = hash_json([ATTACK_VERSION, alone(model).describe(), suite("standard").describe(), budgets])[:8]
-        kept = path.with_suffix(f".{name}-{key}.json")
+        path = training.path
+        kept = path.with_suffix(f".{split}-{_attacks_key(training.judge, split)[:8]}.json")
         with waiting(kept.with_suffix(".lock")):
             if not kept.exists():
-                write_json(kept, judge(model, path))
+                write_json(kept, judge(load_model(path), path))
         found: dict[str, Any] = read_json(kept)
         return found
 
@@ -167,6 +214,7 @@ class Trainer:
         return {
             "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
             "validation_attacked": self.attacked(model, alone(model), model.modalities, budget, "val"),
+            "attacks_key": _attacks_key(alone(model), "validation"),
         }
 
     def _model(self, model: str, label: str, scale: dict[str, float] | None, seed: int) -> tuple[Recommender, Settings]:
@@ -194,10 +242,6 @@ class Trainer:
         perturbed = attack(model, self.data, threat, seed=0, progress=self.progress).data
         return evaluate(model, perturbed, split=split, k=(20,))[METRIC]
 
-    def test(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A trained model on the test split: clean, attacked, and what each modality carries."""
-        return self._kept(self.work / record["file"], "test", spaces()["test"]["budgets"], self._test)
-
     def _test(self, model: Recommender, path: Path) -> dict[str, Any]:
         attacks = []
         if model.feature_path != "none":
@@ -219,12 +263,31 @@ class Trainer:
                 )  # fmt: skip
         clean = evaluate(model, self.data, split="test", k=(10, 20))
         shutil.rmtree(path.with_suffix(".suite"), ignore_errors=True)
-        return {"clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data)}
+        key = _attacks_key(alone(model), "test")
+        return {
+            "clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data), "attacks_key": key,
+        }  # fmt: skip
 
 
 def alone(model: Recommender) -> Attack:
     """The attack that candidates are judged by, and that is run on each modality alone: one that acts on the model."""
     return GraphRelaxation(25) if model.feature_path == "graph" else PGD()
+
+
+def _attacks_key(judge: Attack, split: str) -> str:
+    """What a model was judged by, as a hash: figures of the same key are comparable."""
+    budgets = spaces()["search"]["budget"] if split == "validation" else spaces()["test"]["budgets"]
+    return hash_json([ATTACK_VERSION, judge.describe(), suite("standard").describe(), budgets])
+
+
+def told_by(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The records of trainings in earlier results, by their model's file."""
+    found: dict[str, dict[str, Any]] = {}
+    for result in results:
+        # What was chosen is there twice, and only once with its test.
+        for record in [*result.get("candidates", ()), *result.get("runs", ())]:
+            found[record["file"]] = record
+    return found
 
 
 def backbone(model: str) -> type[Recommender]:
@@ -293,10 +356,7 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
     undefended = trainer(model, "none", {}, every[0])["validation"]
     tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label)]
     chosen = choose(tried, undefended)["arguments"]
-    runs = []
-    for seed in every:
-        record = trainer(model, label, chosen, seed)
-        runs.append(record | {"test": trainer.test(record)})
+    runs = [trainer.tested(model, label, chosen, seed) for seed in every]
     return {
         "schema": 1,
         "dataset": name,

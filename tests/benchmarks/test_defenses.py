@@ -395,6 +395,49 @@ def test_a_killed_search_goes_on_to_the_same_numbers(small, folder, tmp_path, mo
     assert [c["validation"] for c in again["candidates"]] == [c["validation"] for c in whole["candidates"]]
 
 
+def test_more_seeds_are_added_to_what_a_result_tells(small, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(spaces(), "defenses", SMALL["defenses"] | {
+        "warm": {"name": "AdversarialTraining", "start": "none", "budget": [0.05, 0.1]},
+        "Smoothed": {"fixed": {"samples": 2}, "sigma": [0.1, 0.5]},
+    })  # fmt: skip
+    counted = Counted()
+    monkeypatch.setattr(trained, "fit", counted)
+
+    def run(seeds, work, out, labels="none;AdversarialTraining;warm;Smoothed"):
+        counted.trainings = 0
+        main(
+            "shop", "VBPR", only=labels, seeds=seeds, folder=folder, work=tmp_path / work, out=tmp_path / out,
+            progress=False, threads=0,
+        )  # fmt: skip
+        return {path.stem: json.loads(path.read_text()) for path in (tmp_path / out / "shop").glob("*.json")}
+
+    def told(results):
+        """What does not differ from one machine and hour to another."""
+        if isinstance(results, dict):
+            return {k: told(v) for k, v in results.items() if k not in ("seconds", "provenance")}
+        return [told(x) for x in results] if isinstance(results, list) else results
+
+    whole = run(2, "whole", "both")
+    first = run(1, "first", "one")
+    assert run(1, "elsewhere", "one") == first | {
+        name: result
+        | {"provenance": json.loads((tmp_path / "one" / "shop" / f"{name}.json").read_text())["provenance"]}
+        for name, result in first.items()
+    }
+    assert counted.trainings == 0
+    assert not list((tmp_path / "elsewhere" / "shop").glob("*.safetensors"))
+    added = run(2, "elsewhere", "one")
+    # One of each with the second seed; nothing is trained around which Smoothed is put.
+    assert counted.trainings == 3
+    assert told(added) == told(whole)
+    assert added["VBPR-warm"]["runs"][0] == first["VBPR-warm"]["runs"][0]
+    # Judged by something else: all is done again.
+    monkeypatch.setitem(spaces(), "test", {"budgets": [0.05, 0.1]})
+    again = run(1, "later", "one", "none")["VBPR-none"]
+    assert counted.trainings == 1
+    assert [a["budget"] for a in again["runs"][0]["test"]["attacks"][::4]] == [0.05, 0.1]
+
+
 def entry(defense, clean, left, seeds=1, flags=None):
     def run(seed):
         every = ["visual", "textual"]
