@@ -241,7 +241,9 @@ class ModalityBalancing(Defense):
 
         distilled = unit_rows(distilled) if self.normalize else distilled
         vulnerability = score(name, vectors(name, item) - distilled)
-        margins = [score(c, vectors(c, item)) - score(c, vectors(c, negative)) for c in self._others[name]]
+        both = torch.cat([item, negative])
+        halves = [vectors(c, both).view(2, item.numel(), -1) for c in self._others[name]]
+        margins = [score(c, ahead - behind) for c, (ahead, behind) in zip(self._others[name], halves, strict=True)]
         cover = sum_tensors(margins)
         if self.other == "mean":
             cover = cover / len(margins)

@@ -3,7 +3,8 @@ import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.data import Batch
-from mmgraph_robust.defenses import Step
+from mmgraph_robust.defenses import Step, distillation
+from mmgraph_robust.defenses.base import feature_gradients as gradients
 from mmgraph_robust.defenses.distillation import Distillation
 from mmgraph_robust.models import GRCN, VBPR
 
@@ -47,3 +48,22 @@ def test_parameters_are_frozen_for_the_search_only(tiny):
     assert [p.requires_grad for p in model.parameters()] == before
     (distilled.sum() + step.loss).backward()
     assert model.projection["visual"].grad.any()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"feature_scale": {"visual": 0.3}}, {"trainable_features": True}], ids=str)
+def test_a_projections_own_gradient_takes_the_steps_of_autograd(tiny, arguments, monkeypatch):
+    model = VBPR.from_data(tiny, embedding_dim=4, **arguments)
+    step = step_of(model, tiny)
+    untouched = step.features["visual"].clone()
+    asked = []
+    monkeypatch.setattr(distillation, "feature_gradients", lambda *a: asked.append(1) or gradients(*a))
+    found = Distillation("visual", 0.5, steps=4)(step, step.batch.positive, step.batch.negative)
+    assert asked == []
+    assert torch.equal(step.features["visual"], untouched)
+    monkeypatch.setattr(VBPR, "linear_projection", lambda *_: None)
+    expected = Distillation("visual", 0.5, steps=4)(step, step.batch.positive, step.batch.negative)
+    assert len(asked) == 4
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
+    assert float((found - step.embeddings.item["visual"][step.batch.positive]).detach().abs().max()) > 0
+    one, two = (torch.autograd.grad(x.sum(), model.projection["visual"])[0] for x in (found, expected))
+    assert torch.allclose(one, two, rtol=1e-5, atol=1e-7)
