@@ -28,6 +28,7 @@ from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
+JUDGES: tuple[Attack, Attack] = (PGD(), GraphRelaxation(25))
 _OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper")
 
 Settings = dict[str, Any]
@@ -124,7 +125,7 @@ class Trainer:
         """How one training went, and what its model reaches on validation, clean and attacked."""
         training = self._planned(model, label, arguments, seed)
         earlier = self.told.get(training.path.name, {})
-        if earlier.get("attacks_key") == _attacks_key(training.judge, "validation"):
+        if earlier.get("attacks_key") == attacks_key(training.judge, "validation"):
             return {name: value for name, value in earlier.items() if name not in ("arguments", "test")}
         return self._done(training)
 
@@ -135,7 +136,7 @@ class Trainer:
         training = self._planned(model, label, arguments, seed)
         record = self(model, label, arguments, seed)
         earlier = self.told.get(training.path.name, {}).get("test", {})
-        if earlier.get("attacks_key") == _attacks_key(training.judge, "test"):
+        if earlier.get("attacks_key") == attacks_key(training.judge, "test"):
             return record | {"test": earlier}
         record = self._done(training)
         return record | {"test": self._kept(training, "test", self._test)}
@@ -202,7 +203,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
         path = training.path
-        kept = path.with_suffix(f".{split}-{_attacks_key(training.judge, split)[:8]}.json")
+        kept = path.with_suffix(f".{split}-{attacks_key(training.judge, split)[:8]}.json")
         with waiting(kept.with_suffix(".lock")):
             if not kept.exists():
                 write_json(kept, judge(load_model(path), path))
@@ -214,7 +215,7 @@ class Trainer:
         return {
             "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
             "validation_attacked": self.attacked(model, alone(model), model.modalities, budget, "val"),
-            "attacks_key": _attacks_key(alone(model), "validation"),
+            "attacks_key": attacks_key(alone(model), "validation"),
         }
 
     def _model(self, model: str, label: str, scale: dict[str, float] | None, seed: int) -> tuple[Recommender, Settings]:
@@ -263,7 +264,7 @@ class Trainer:
                 )  # fmt: skip
         clean = evaluate(model, self.data, split="test", k=(10, 20))
         shutil.rmtree(path.with_suffix(".suite"), ignore_errors=True)
-        key = _attacks_key(alone(model), "test")
+        key = attacks_key(alone(model), "test")
         return {
             "clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data), "attacks_key": key,
         }  # fmt: skip
@@ -271,11 +272,16 @@ class Trainer:
 
 def alone(model: Recommender) -> Attack:
     """The attack that candidates are judged by, and that is run on each modality alone: one that acts on the model."""
-    return GraphRelaxation(25) if model.feature_path == "graph" else PGD()
+    return JUDGES[1] if model.feature_path == "graph" else JUDGES[0]
 
 
-def _attacks_key(judge: Attack, split: str) -> str:
-    """What a model was judged by, as a hash: figures of the same key are comparable."""
+def attacks_key(judge: Attack, split: str) -> str:
+    """What a model was judged by, as a hash: figures of the same key are comparable.
+
+    Args:
+        judge: The attack that is run alone (:func:`alone`).
+        split: ``"validation"`` or ``"test"``.
+    """
     budgets = spaces()["search"]["budget"] if split == "validation" else spaces()["test"]["budgets"]
     return hash_json([ATTACK_VERSION, judge.describe(), suite("standard").describe(), budgets])
 

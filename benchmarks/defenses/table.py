@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.defenses.search import METRIC, RESULTS, candidates, spaces
+from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, spaces
 from mmgraph_robust.utils import read_json, write_text
 
 Result = dict[str, Any]
@@ -115,6 +115,15 @@ def flags(results: Sequence[Result]) -> list[str]:
     return [f"- {text} (at {', '.join(sorted(budgets))})" for text, budgets in sorted(found.items())]
 
 
+def outdated(results: Sequence[Result]) -> str:
+    """Which rows were judged by other attacks than today's."""
+    today = {attacks_key(judge, "test") for judge in JUDGES}
+    found = [
+        f"`{r['defense']}`" for r in results if any(run["test"].get("attacks_key") not in today for run in r["runs"])
+    ]
+    return f"- Trained and judged by an earlier version of this project: {', '.join(sorted(found))}" if found else ""
+
+
 def refusals(results: Sequence[Result]) -> str:
     """Which defenses have nothing to act on, by reason."""
     reasons: dict[str, list[str]] = {}
@@ -155,7 +164,7 @@ def page(folder: Path) -> str:
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
             if own or refused:
-                measured = [table(own), "\n".join(flags(own))] if own else []
+                measured = [table(own), "\n".join(flags(own)), outdated(own)] if own else []
                 parts += [f"## {name}, {model}", *measured, refusals(refused)]
     if (folder / "cost.json").exists():
         parts += ["## Cost", cost_table(read_json(folder / "cost.json"))]

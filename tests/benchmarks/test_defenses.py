@@ -15,7 +15,7 @@ from benchmarks.defenses.ablation import main as ablation
 from benchmarks.defenses.cost import cost
 from benchmarks.defenses.cost import main as measure
 from benchmarks.defenses.search import RESULTS, Trainer, candidates, choose, labels_for, read_data, search, spaces
-from benchmarks.defenses.table import page, table
+from benchmarks.defenses.table import outdated, page, table
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
@@ -522,6 +522,18 @@ def test_costs_stand_beside_the_plain_epoch_of_their_own_hour(small, folder, tmp
     assert "| none | 3.00 s |" in text
     assert "| AdversarialTraining | 1.50 |" in text
     assert "| FreeAdversarialTraining | 2.00 |" in text
+
+
+def test_rows_that_other_attacks_judged_are_named(small):
+    today = room.attacks_key(mr.attacks.PGD(), "test")
+    results = [entry("Fog", 0.3, 0.2, seeds=2), entry("Rain", 0.3, 0.2), entry("Snow", 0.3, 0.2)]
+    for result, key in zip(results, (today, "another", today), strict=True):
+        for run in result["runs"]:
+            run["test"]["attacks_key"] = key
+    assert outdated(results) == "- Trained and judged by an earlier version of this project: `Rain`"
+    assert outdated(results[::2]) == ""
+    del results[0]["runs"][1]["test"]["attacks_key"]
+    assert "`Fog`, `Rain`" in outdated(results)
 
 
 def test_parts_of_the_undefended_decline_are_of_the_same_seeds():
