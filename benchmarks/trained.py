@@ -35,7 +35,8 @@ def train_once(
     kept = path.with_suffix(".json")
     # Of the checkpoint, which trainings of several lengths may share.
     with waiting(Path(training.get("checkpoint") or path).with_suffix(".lock")):
-        if not kept.exists():
+        # Whoever asks wants the model: its record alone is not enough.
+        if not (kept.exists() and path.exists()):
             history = fit(model, data, defense, seed=seed, **training)
             save_model(model, path, data)
             record = {

@@ -43,8 +43,7 @@ def main(
     for label in chosen:
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):
-        earlier = [read_json(path) for path in sorted((out / name).glob("*.json"))]
-        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(earlier))
+        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name))
         refusals = {label: trainer.refusal(model, label) for label in chosen}
         for label, reason in refusals.items():
             path = out / name / f"{options.file_name(model, label)}.json"

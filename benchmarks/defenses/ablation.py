@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks import options
-from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces
+from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces, told_by
 from mmgraph_robust import defenses
 from mmgraph_robust.data import modalities
 from mmgraph_robust.utils import atomic_write, write_json
@@ -113,7 +113,8 @@ def main(
     pick("models", model)
     pick("ablations", defense)
     with options.measuring(threads):
-        result = {"dataset": name} | ablate(Trainer(read_data(name, folder), work / name, progress), model, defense)
+        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name))
+        result = {"dataset": name} | ablate(trainer, model, defense)
     stem = options.file_name("ablation", name, model, defense)
     write_json(out / f"{stem}.json", result)
     draw(result, out / f"{stem}.png")

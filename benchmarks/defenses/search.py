@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ JUDGES: tuple[Attack, Attack] = (PGD(), GraphRelaxation(25))
 _OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper")
 
 Settings = dict[str, Any]
+Told = dict[tuple[str, str], dict[str, Any]]
 
 
 @cache
@@ -112,34 +113,38 @@ class Trainer:
         data: The data set.
         work: A folder for models, checkpoints and records.
         progress: Whether bars are shown.
-        told: Records of earlier results by their model's file (:func:`told_by`): what they tell, by the same attacks,
-            is not done again, whether or not their models are still in `work`.
+        told: What earlier results tell (:func:`told_by`): it is not done again, whether or not the models are still in
+            `work`.
     """
 
     data: HeteroData
     work: Path
     progress: bool = True
-    told: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    told: Told = field(default_factory=dict)
 
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """How one training went, and what its model reaches on validation, clean and attacked."""
         training = self._planned(model, label, arguments, seed)
-        earlier = self.told.get(training.path.name, {})
-        if earlier.get("attacks_key") == attacks_key(training.judge, "validation"):
-            return {name: value for name, value in earlier.items() if name not in ("arguments", "test")}
-        return self._done(training)
+        return self._told(training, "validation") or self._validated(training)
 
     def tested(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """The same, and under ``test`` what the model reaches on the test split: clean, attacked, and what each
         modality carries.
         """
         training = self._planned(model, label, arguments, seed)
-        record = self(model, label, arguments, seed)
-        earlier = self.told.get(training.path.name, {}).get("test", {})
-        if earlier.get("attacks_key") == attacks_key(training.judge, "test"):
-            return record | {"test": earlier}
-        record = self._done(training)
-        return record | {"test": self._kept(training, "test", self._test)}
+        record, test = self._told(training, "validation"), self._told(training, "test")
+        # Only together: a model that is trained anew is that of before but for rounding.
+        if record is None or test is None:
+            record, test = self._validated(training), self._judged(training, "test", self._test)
+        return record | {"test": test}
+
+    def knows(self, model: str, label: str, arguments: Settings, seed: int) -> bool:
+        """Whether earlier results tell what :meth:`tested` gives."""
+        training = self._planned(model, label, arguments, seed)
+        return all(self._told(training, split) for split in ("validation", "test"))
+
+    def _told(self, training: _Training, split: str) -> dict[str, Any] | None:
+        return self.told.get((training.path.name, attacks_key(training.judge, split)))
 
     def _planned(self, model: str, label: str, arguments: Settings, seed: int) -> _Training:
         start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
@@ -153,24 +158,27 @@ class Trainer:
         path = self.work / f"{model}-{key[:16]}.safetensors"
         return _Training(model, label, arguments, seed, begun, path, alone(victim))
 
-    def _done(self, planned: _Training) -> dict[str, Any]:
+    def _trained(self, planned: _Training) -> dict[str, Any]:
+        """The record of a training whose model then lies in `work`."""
         path, label = planned.path, planned.label
         victim, training = self._model(planned.model, label, planned.arguments.get("feature_scale"), planned.seed)
-        begun = None if planned.begun is None else self._done(planned.begun)
-        if begun is not None:
-            victim.load_state_dict(load_model(self.work / begun["file"]).state_dict())
+        begun = None if planned.begun is None else self._trained(planned.begun)
+        if planned.begun is not None:
+            victim.load_state_dict(load_model(planned.begun.path).state_dict())
         victim = wrapped(victim, self.data, label, planned.arguments, planned.seed)
         if begun is not None and _comes_late(label):
             if not path.exists():
                 save_model(victim, path, self.data)
-            record = begun | {"file": path.name}
-        else:
-            record = train_once(
-                path, victim, self.data, plugged(label, planned.arguments), planned.seed,
-                checkpoint=path.with_suffix(".pt"), progress=self.progress, **training,
-            )  # fmt: skip
-            path.with_suffix(".pt").unlink(missing_ok=True)
-        return record | self._kept(planned, "validation", self._validate)
+            return begun | {"file": path.name}
+        record = train_once(
+            path, victim, self.data, plugged(label, planned.arguments), planned.seed,
+            checkpoint=path.with_suffix(".pt"), progress=self.progress, **training,
+        )  # fmt: skip
+        path.with_suffix(".pt").unlink(missing_ok=True)
+        return record
+
+    def _validated(self, planned: _Training) -> dict[str, Any]:
+        return self._trained(planned) | self._judged(planned, "validation", self._validate)
 
     def refusal(self, model: str, label: str) -> str | None:
         """Why a defense has nothing to act on in that backbone, if so.
@@ -198,24 +206,23 @@ class Trainer:
             raise ConfigError(f"'{label}' on {model}, candidate by candidate: {reasons[0]}")
         return reasons[0] if reasons else None
 
-    def _kept(
+    def _judged(
         self, training: _Training, split: str, judge: Callable[[Recommender, Path], dict[str, Any]]
     ) -> dict[str, Any]:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
-        path = training.path
-        kept = path.with_suffix(f".{split}-{attacks_key(training.judge, split)[:8]}.json")
+        path, key = training.path, attacks_key(training.judge, split)
+        kept = path.with_suffix(f".{split}-{key[:8]}.json")
         with waiting(kept.with_suffix(".lock")):
             if not kept.exists():
                 write_json(kept, judge(load_model(path), path))
         found: dict[str, Any] = read_json(kept)
-        return found
+        return found | {"attacks_key": key}
 
     def _validate(self, model: Recommender, _: Path) -> dict[str, Any]:
         budget = spaces()["search"]["budget"]
         return {
             "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
             "validation_attacked": self.attacked(model, alone(model), model.modalities, budget, "val"),
-            "attacks_key": attacks_key(alone(model), "validation"),
         }
 
     def _model(self, model: str, label: str, scale: dict[str, float] | None, seed: int) -> tuple[Recommender, Settings]:
@@ -264,9 +271,9 @@ class Trainer:
                 )  # fmt: skip
         clean = evaluate(model, self.data, split="test", k=(10, 20))
         shutil.rmtree(path.with_suffix(".suite"), ignore_errors=True)
-        key = attacks_key(alone(model), "test")
         return {
-            "clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data), "attacks_key": key,
+            "clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data),
+            "provenance": provenance(self.data, "cpu"),
         }  # fmt: skip
 
 
@@ -286,13 +293,19 @@ def attacks_key(judge: Attack, split: str) -> str:
     return hash_json([ATTACK_VERSION, judge.describe(), suite("standard").describe(), budgets])
 
 
-def told_by(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The records of trainings in earlier results, by their model's file."""
-    found: dict[str, dict[str, Any]] = {}
-    for result in results:
-        # What was chosen is there twice, and only once with its test.
+def told_by(folder: Path) -> Told:
+    """What the results in a folder tell of trainings, by the file of the model and the key of what it was judged by."""
+    found: Told = {}
+    for path in sorted(folder.glob("*.json")):
+        result = read_json(path)
         for record in [*result.get("candidates", ()), *result.get("runs", ())]:
-            found[record["file"]] = record
+            test = record.get("test", {})
+            if "attacks_key" in record:
+                found[record["file"], record["attacks_key"]] = {
+                    name: value for name, value in record.items() if name not in ("arguments", "test")
+                }
+            if "attacks_key" in test:
+                found[record["file"], test["attacks_key"]] = test
     return found
 
 
@@ -358,11 +371,12 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
     every = spaces()["search"]["seeds"]
     if seeds > len(every):
         raise ConfigError(f"'seeds' expects at most the {len(every)} of spaces.toml (got {seeds})")
-    every = every[:seeds]
     undefended = trainer(model, "none", {}, every[0])["validation"]
     tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label)]
     chosen = choose(tried, undefended)["arguments"]
-    runs = [trainer.tested(model, label, chosen, seed) for seed in every]
+    # What earlier results tell of more seeds is not dropped.
+    seeds = max([seeds, *(n for n, seed in enumerate(every, 1) if trainer.knows(model, label, chosen, seed))])
+    runs = [trainer.tested(model, label, chosen, seed) for seed in every[:seeds]]
     return {
         "schema": 1,
         "dataset": name,

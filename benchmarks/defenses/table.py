@@ -119,9 +119,11 @@ def outdated(results: Sequence[Result]) -> str:
     """Which rows were judged by other attacks than today's."""
     today = {attacks_key(judge, "test") for judge in JUDGES}
     found = [
-        f"`{r['defense']}`" for r in results if any(run["test"].get("attacks_key") not in today for run in r["runs"])
+        f"`{result['defense']}`"
+        for result in results
+        if any(run["test"]["attacks"] and run["test"].get("attacks_key") not in today for run in result["runs"])
     ]
-    return f"- Trained and judged by an earlier version of this project: {', '.join(sorted(found))}" if found else ""
+    return f"- Judged by attacks of before, or it is not known by which: {', '.join(sorted(found))}" if found else ""
 
 
 def refusals(results: Sequence[Result]) -> str:

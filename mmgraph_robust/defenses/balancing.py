@@ -37,8 +37,9 @@ class ModalityBalancing(Defense):
 
     All pairs are distilled at once (so that an item moves its users and neighbours too): a step costs `steps` + 1
     further passes, however many the pairs; of a model's :meth:`~mmgraph_robust.models.Recommender.item_encoder`, or
-    full ones for ``scope="matrix"`` and ``target="moving"``. With ``reach="item"`` all but the last are those of rows
-    alone, and users move in the last one only.
+    full ones for ``scope="matrix"`` and ``target="moving"``. Where that encoder is a matrix
+    (:class:`~mmgraph_robust.models.LinearEncoder`; VBPR), steps are products with it and need no pass. With
+    ``reach="item"`` all but the last are those of rows alone, and users move in the last one only.
 
     Args:
         sensitive: The modality to protect; or several, or ``"all"`` that the model reads, as `schedule` says.

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.defenses.base import Step, feature_gradients
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models import Embeddings, LinearEncoder, Recommender
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import matmul, unit_rows
 
@@ -67,10 +67,10 @@ class Distillation:
         x = step.features[self.modality].detach()
         x = x if self.scope == "matrix" else x.index_select(0, item)
         vectors, encode = self._vectors(step, item, negative)
-        projection = self._projection(step.model)
-        if projection is not None:
+        matrix = self._matrix(encode)
+        if matrix is not None:
             own, target = (step.embeddings.item[self.modality].detach()[ids] for ids in (item, negative))
-            return encode(self._by_projection(x, own, target, projection))
+            return encode(self._by_matrix(x, own, target, matrix))
         z, low, high = x, x - self.eps, x + self.eps
         if self.random_start:
             noise = torch.rand(x.shape, generator=step.generator, dtype=x.dtype).to(x.device)
@@ -86,25 +86,23 @@ class Distillation:
                 z = torch.sub(z.detach(), gradient.sign(), alpha=self.eps / self.steps).clamp_(low, high)
         return encode(z.detach())
 
-    def _projection(self, model: Recommender) -> Tensor | None:
+    def _matrix(self, encode: Callable[[Tensor], Tensor]) -> Tensor | None:
         """The matrix that a row is multiplied with, where that and the box are all that the steps depend on."""
-        if (self.scope, self.target, self.random_start, self.normalize) != ("row", "fixed", False, False):
-            return None
-        found = model.linear_projection(self.modality)
-        return None if found is None else found.detach()
+        plain = (self.scope, self.target, self.random_start, self.normalize) == ("row", "fixed", False, False)
+        return encode.matrix.detach() if plain and isinstance(encode, LinearEncoder) else None
 
-    def _by_projection(self, z: Tensor, embedded: Tensor, target: Tensor, projection: Tensor) -> Tensor:
+    def _by_matrix(self, z: Tensor, embedded: Tensor, target: Tensor, matrix: Tensor) -> Tensor:
         """The same steps, in place, where the gradient is the distance times the matrix, but for a positive factor.
 
-        They add up to the box's half-width, so none leaves it; and a step's embedding is the one before and what the
-        step is projected to. In a third of the time of what autograd is asked for.
+        They add up to the box's half-width, so that they leave it by rounding at most; and a step's embedding is the
+        one before and what the step is projected to. In a third of the time of what autograd is asked for.
         """
         size = self.eps / self.steps
         for left in reversed(range(self.steps)):
-            sign = matmul(embedded - target, projection.t()).sign_()
+            sign = matmul(embedded - target, matrix.t()).sign_()
             z.sub_(sign, alpha=size)
             if left:
-                embedded = torch.sub(embedded, matmul(sign, projection), alpha=size)
+                embedded = torch.sub(embedded, matmul(sign, matrix), alpha=size)
         return z
 
     def _vectors(self, step: Step, item: Tensor, negative: Tensor) -> tuple[_Vectors, Callable[[Tensor], Tensor]]:

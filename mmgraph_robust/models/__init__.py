@@ -6,6 +6,7 @@ from mmgraph_robust.models.bprmf import BPRMF
 from mmgraph_robust.models.dragon import DRAGON
 from mmgraph_robust.models.dualgnn import DualGNN
 from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.models.encoders import LinearEncoder
 from mmgraph_robust.models.freedom import FREEDOM
 from mmgraph_robust.models.grcn import GRCN
 from mmgraph_robust.models.lattice import LATTICE
@@ -32,6 +33,7 @@ __all__ = [
     "Embeddings",
     "LGMRec",
     "LightGCN",
+    "LinearEncoder",
     "Recommender",
     "SLMRec",
 ]

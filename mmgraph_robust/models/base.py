@@ -256,7 +256,8 @@ class Recommender(Checked, torch.nn.Module):
 
         It gives what a full forward pass gives, in value and in every gradient, and that is what it is by default. A
         model returns a cheaper one where few rows can change what is asked for: one that follows the change through
-        the items' neighbourhood and takes the rest from `embeddings`.
+        the items' neighbourhood and takes the rest from `embeddings`. One that multiplies rows with a matrix says so
+        as a :class:`~mmgraph_robust.models.LinearEncoder`.
 
         Args:
             modality: The modality whose features change, and whose channel is asked for.

@@ -12,6 +12,7 @@ from mmgraph_robust.data.graph import Graph
 from mmgraph_robust.data.sampling import Batch
 from mmgraph_robust.models.base import Recommender
 from mmgraph_robust.models.embeddings import Embeddings
+from mmgraph_robust.models.encoders import LinearEncoder
 from mmgraph_robust.nn import batch_norms
 from mmgraph_robust.nn.init import xavier_uniform
 from mmgraph_robust.typing import Features
@@ -95,7 +96,10 @@ class VBPR(Recommender):
         self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph
     ) -> Callable[[Tensor], Tensor]:
         """The projection of the rows: no other item nor any user has a part in it."""
-        return lambda rows: matmul(self._as_read(rows, modality, items), self.projection[modality])
+        projection = self.projection[modality]
+        return LinearEncoder(
+            lambda rows: matmul(self._as_read(rows, modality, items), projection), self._scaled(projection, modality)
+        )
 
     def row_encoder(
         self, modality: str, items: Tensor, features: Features, embeddings: Embeddings, graph: Graph

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import Graph, TripleLoader
 from mmgraph_robust.errors import DataError, MMGraphError, NonFiniteError
-from mmgraph_robust.models import Embeddings, Recommender
+from mmgraph_robust.models import Embeddings, LinearEncoder, Recommender
 from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.typing import Features
 from mmgraph_robust.utils import unit_rows
@@ -188,7 +188,10 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
         found = []
         for kind in (type(model), Recommender):
             rows = (2 * features[name].flip(0)).index_select(0, items).requires_grad_()
-            vectors = kind.item_encoder(model, name, items, features, embeddings, graph)(rows)
+            encode = kind.item_encoder(model, name, items, features, embeddings, graph)
+            vectors = encode(rows)
+            if isinstance(encode, LinearEncoder):
+                _check_linear(encode, rows, vectors, name)
             leaves = [rows, *model.parameters()]
             toward = torch.linspace(-1, 2, vectors.numel(), device=rows.device, dtype=rows.dtype).view_as(vectors)
             slopes = torch.autograd.grad((vectors * toward).sum(), leaves, retain_graph=True, allow_unused=True)
@@ -202,6 +205,19 @@ def _check_item_encoder(model: Recommender, features: Features, graph: Graph) ->
                 f"'item_encoder' gives other {what} in the channel of '{name}' than a full pass: "
                 "correct it, or leave it out (a subclass with a 'forward' of its own inherits that of its base)",
             )
+
+
+def _check_linear(encode: LinearEncoder, rows: Tensor, vectors: Tensor, name: str) -> None:
+    """A change of rows, no small one, moves the vectors by its product with the matrix."""
+    change = torch.linspace(-1, 2, rows.numel(), device=rows.device, dtype=rows.dtype).view_as(rows)
+    change = change * rows.detach().abs().mean()
+    with torch.no_grad():
+        moved, told = encode(rows + change) - vectors, change @ encode.matrix
+    _require(
+        moved.shape == told.shape and torch.allclose(moved, told, rtol=1e-3, atol=1e-4 * float(told.abs().max())),
+        f"'item_encoder' is no product with its matrix in the channel of '{name}': correct the 'LinearEncoder', or "
+        "return a function",
+    )
 
 
 def _check_row_encoder(model: Recommender, features: Features, graph: Graph) -> None:

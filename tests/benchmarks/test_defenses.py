@@ -14,7 +14,17 @@ from benchmarks.defenses.ablation import ablate, draw
 from benchmarks.defenses.ablation import main as ablation
 from benchmarks.defenses.cost import cost
 from benchmarks.defenses.cost import main as measure
-from benchmarks.defenses.search import RESULTS, Trainer, candidates, choose, labels_for, read_data, search, spaces
+from benchmarks.defenses.search import (
+    RESULTS,
+    Trainer,
+    candidates,
+    choose,
+    labels_for,
+    read_data,
+    search,
+    spaces,
+    told_by,
+)
 from benchmarks.defenses.table import outdated, page, table
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
@@ -431,11 +441,57 @@ def test_more_seeds_are_added_to_what_a_result_tells(small, folder, tmp_path, mo
     assert counted.trainings == 3
     assert told(added) == told(whole)
     assert added["VBPR-warm"]["runs"][0] == first["VBPR-warm"]["runs"][0]
-    # Judged by something else: all is done again.
-    monkeypatch.setitem(spaces(), "test", {"budgets": [0.05, 0.1]})
+    # Fewer are no reason to forget the others.
+    assert told(run(1, "elsewhere", "one")) == told(whole)
+    assert counted.trainings == 0
+    # What is chosen in one file and a mere candidate in the next one keeps its test.
+    chosen = whole["VBPR-AdversarialTraining"]["chosen"]
+    monkeypatch.setitem(spaces()["defenses"], "A control", {
+        "control": True, "name": "AdversarialTraining", "fixed": chosen,
+    })  # fmt: skip
+    run(2, "control", "one", "A control")
+    assert counted.trainings == 0
+    # Judged by something else: all is done again, and the test with it.
+    monkeypatch.setitem(spaces(), "search", SMALL["search"] | {"budget": 0.1})
     again = run(1, "later", "one", "none")["VBPR-none"]
     assert counted.trainings == 1
+    assert len(again["runs"]) == 1
+    assert again["runs"][0]["provenance"] != whole["VBPR-none"]["runs"][0]["provenance"]
+    assert again["runs"][0]["test"]["provenance"] != added["VBPR-none"]["runs"][0]["test"]["provenance"]
+    monkeypatch.setitem(spaces(), "test", {"budgets": [0.05, 0.1]})
+    again = run(1, "later", "one", "none")["VBPR-none"]
+    assert counted.trainings == 0  # its model lies there
     assert [a["budget"] for a in again["runs"][0]["test"]["attacks"][::4]] == [0.05, 0.1]
+
+
+def test_a_record_without_its_model_is_no_training_that_was_done(small, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(spaces(), "defenses", SMALL["defenses"] | {
+        "warm": {"control": True, "name": "AdversarialTraining", "start": "none", "fixed": {"budget": 0.1}},
+    })  # fmt: skip
+    trainer = Trainer(read_data("shop", folder), tmp_path, False)
+    plain = trainer("VBPR", "none", {}, 0)
+    (tmp_path / plain["file"]).unlink()
+    counted = Counted()
+    monkeypatch.setattr(trained, "fit", counted)
+    assert trainer("VBPR", "warm", {"budget": 0.1}, 0)["file"] != plain["file"]
+    assert counted.trainings == 2
+    assert trainer("VBPR", "none", {}, 0)["validation"] == plain["validation"]
+    assert counted.trainings == 2
+
+
+def test_what_results_tell_is_told_by_attacks_and_file(tmp_path):
+    def write(name, **result):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+
+    record = {"file": "a", "seed": 0, "arguments": {"x": 1}, "attacks_key": "v", "validation": 0.5}
+    write("b", candidates=[record], runs=[{**record, "test": {"clean": 1, "attacks_key": "t"}}])
+    write("c", candidates=[record, {"file": "b"}], runs=[])
+    write("d", refused="nothing to act on")
+    assert told_by(tmp_path) == {
+        ("a", "v"): {"file": "a", "seed": 0, "attacks_key": "v", "validation": 0.5},
+        ("a", "t"): {"clean": 1, "attacks_key": "t"},
+    }
+    assert told_by(tmp_path / "nowhere") == {}
 
 
 def entry(defense, clean, left, seeds=1, flags=None):
@@ -530,7 +586,7 @@ def test_rows_that_other_attacks_judged_are_named(small):
     for result, key in zip(results, (today, "another", today), strict=True):
         for run in result["runs"]:
             run["test"]["attacks_key"] = key
-    assert outdated(results) == "- Trained and judged by an earlier version of this project: `Rain`"
+    assert outdated(results) == "- Judged by attacks of before, or it is not known by which: `Rain`"
     assert outdated(results[::2]) == ""
     del results[0]["runs"][1]["test"]["attacks_key"]
     assert "`Fog`, `Rain`" in outdated(results)

@@ -60,10 +60,37 @@ def test_a_projections_own_gradient_takes_the_steps_of_autograd(tiny, arguments,
     found = Distillation("visual", 0.5, steps=4)(step, step.batch.positive, step.batch.negative)
     assert asked == []
     assert torch.equal(step.features["visual"], untouched)
-    monkeypatch.setattr(VBPR, "linear_projection", lambda *_: None)
+    monkeypatch.setattr(VBPR, "item_encoder", mr.Recommender.item_encoder)
     expected = Distillation("visual", 0.5, steps=4)(step, step.batch.positive, step.batch.negative)
     assert len(asked) == 4
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
     assert float((found - step.embeddings.item["visual"][step.batch.positive]).detach().abs().max()) > 0
     one, two = (torch.autograd.grad(x.sum(), model.projection["visual"])[0] for x in (found, expected))
     assert torch.allclose(one, two, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "options", [{"random_start": True}, {"normalize": True}, {"scope": "matrix"}, {"target": "moving"}], ids=str
+)
+def test_what_does_not_depend_on_the_projection_alone_is_left_to_autograd(tiny, options, monkeypatch):
+    step = step_of(VBPR.from_data(tiny, embedding_dim=4), tiny)
+    asked = []
+    monkeypatch.setattr(distillation, "feature_gradients", lambda *a: asked.append(1) or gradients(*a))
+    Distillation("visual", 0.5, steps=2, **options)(step, step.batch.positive, step.batch.negative)
+    assert len(asked) == 2
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_distilled_by_it(tiny):
+    class Bent(VBPR):
+        item_encoder = mr.Recommender.item_encoder
+        row_encoder = mr.Recommender.row_encoder
+
+        def forward(self, features, graph):
+            found = super().forward(features, graph)
+            return mr.Embeddings(found.user, found.item | {"visual": -(3 * found.item["visual"]).tanh()})
+
+    step = step_of(Bent.from_data(tiny, embedding_dim=4), tiny)
+    item, negative = step.batch.positive, step.batch.negative
+    own = step.embeddings.item["visual"].detach()
+    found = Distillation("visual", 1.0, steps=20)(step, item, negative)
+    assert float((found - own[negative]).detach().norm()) < float((own[item] - own[negative]).norm())

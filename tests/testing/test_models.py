@@ -5,7 +5,7 @@ import torch
 
 from mmgraph_robust.data import Graph, add_item_graphs, build
 from mmgraph_robust.errors import DataError
-from mmgraph_robust.models import FREEDOM, GRCN, LATTICE, MGCN, VBPR, Embeddings, LightGCN
+from mmgraph_robust.models import FREEDOM, GRCN, LATTICE, MGCN, VBPR, Embeddings, LightGCN, LinearEncoder
 from mmgraph_robust.sparse import cosine_graph, spmm
 from mmgraph_robust.testing import ConformanceError, check_model
 from mmgraph_robust.testing.models import _rewired
@@ -207,6 +207,18 @@ class DeafEncoder(VBPR):
         return lambda rows: encode(rows).detach() + 0 * encode(rows)
 
 
+class Bent(VBPR):
+    """The encoder is right, the matrix is not all of it."""
+
+    def forward(self, features, graph):
+        found = super().forward(features, graph)
+        return Embeddings(found.user, found.item | {m: found.item[m].tanh() for m in self.modalities})
+
+    def item_encoder(self, *args):
+        encode = super().item_encoder(*args)
+        return LinearEncoder(lambda rows: encode(rows).tanh(), encode.matrix)
+
+
 class OwnRows(VBPR):
     def row_encoder(self, *args):
         encode = super().row_encoder(*args)
@@ -247,6 +259,7 @@ DEFECTS = [
     (OwnSearch, "never calls 'graph.search'"),
     (OwnForward, "'item_encoder' gives other vectors in the channel of 'visual'"),
     (DeafEncoder, "'item_encoder' gives other gradients in the channel of 'visual'"),
+    (Bent, "'item_encoder' is no product with its matrix in the channel of 'visual'"),
     (OwnRows, "'row_encoder' gives items with their own features other vectors in the channel of 'visual'"),
     (DeafRows, "'row_encoder' passes the features of 'visual' no gradient"),
     (SomeRows, "'row_encoder' passes the features of 'visual' no gradient, or those of some"),
