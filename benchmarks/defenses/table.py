@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.defenses.overview import draw
 from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, spaces
 from mmgraph_robust.utils import read_json, write_text
 
@@ -162,6 +163,12 @@ def page(folder: Path) -> str:
     ]
     for name in spaces()["data"]:
         results = [read_json(path) for path in sorted((folder / name).glob("*.json"))]
+        if compared(results):
+            parts += [
+                f"![What each defense leaves on {name}](overview-{name}.png)",
+                f"{name} at a glance; controls are grey. What the dotted line cuts off loses more than {most} of the "
+                "undefended model's clean recall.",
+            ]
         for model in spaces()["models"]:
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
@@ -179,6 +186,21 @@ def page(folder: Path) -> str:
             f"![Clean and attacked recall against each argument]({path.with_suffix('.png').name})",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def compared(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of every backbone with something to compare, as the picture shows them."""
+    found = {m: [r for r in results if r["model"] == m and "runs" in r] for m in spaces()["models"]}
+    return {model: own for model, own in found.items() if len(own) > 2}
+
+
+def write(folder: Path) -> None:
+    """Writes the page and its pictures of the results in a folder."""
+    for name in spaces()["data"]:
+        panels = compared([read_json(path) for path in sorted((folder / name).glob("*.json"))])
+        if panels:
+            draw(panels, clean, lambda run, b: left(run, "suite", everything(run), b), folder / f"overview-{name}.png")
+    write_text(folder / "README.md", page(folder))
 
 
 def _values(result: Result, of: Callable[[Run], float | None]) -> list[float]:
@@ -236,5 +258,5 @@ def _arguments(arguments: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    write_text(RESULTS / "README.md", page(RESULTS))
+    write(RESULTS)
     print(f"written to {RESULTS / 'README.md'}")

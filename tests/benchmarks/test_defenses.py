@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 import mmgraph_robust as mr
 from benchmarks import trained
@@ -25,7 +26,7 @@ from benchmarks.defenses.search import (
     spaces,
     told_by,
 )
-from benchmarks.defenses.table import outdated, page, table
+from benchmarks.defenses.table import outdated, page, table, write
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
@@ -578,6 +579,29 @@ def test_costs_stand_beside_the_plain_epoch_of_their_own_hour(small, folder, tmp
     assert "| none | 3.00 s |" in text
     assert "| AdversarialTraining | 1.50 |" in text
     assert "| FreeAdversarialTraining | 2.00 |" in text
+
+
+def test_the_page_shows_every_backbone_with_something_to_compare(small, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(Axes, "errorbar", lambda axis, x, y, label, **_: drawn.setdefault(label, (x, y)))
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    ids = entry("ids only", 0.25, 0.0)
+    ids["runs"][0]["test"] |= {"attacks": [], "carries": {}}
+    results = [entry("none", 0.3, 0.1, seeds=2), entry("Fog", 0.29, 0.2), ids]
+    for place, result in enumerate(results[:2]):
+        (shop / f"VBPR-{place}.json").write_text(json.dumps(result))
+    write(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == []
+    assert "overview" not in (tmp_path / "README.md").read_text()
+    (shop / "VBPR-2.json").write_text(json.dumps(ids))
+    (shop / "VBPR-3.json").write_text(json.dumps({"model": "VBPR", "defense": "Rain", "refused": "nothing to do"}))
+    write(tmp_path)
+    assert (tmp_path / "overview-shop.png").read_bytes()[:4] == b"\x89PNG"
+    assert "](overview-shop.png)" in (tmp_path / "README.md").read_text()
+    # From below: undefended, Fog, and what no attack reaches.
+    assert drawn["clean"] == ([pytest.approx(0.3005), 0.29, 0.25], [0, 1, 2])
+    assert drawn["suite, 5 %"] == ([0.1, 0.2], [0, 1])
 
 
 def test_rows_that_other_attacks_judged_are_named(small):
