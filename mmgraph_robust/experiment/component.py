@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mmgraph_robust import attacks, defenses, models
 from mmgraph_robust.attacks import Attack
 from mmgraph_robust.defenses import Defense, WrappedModel
-from mmgraph_robust.errors import ConfigError, MMGraphError
+from mmgraph_robust.errors import ConfigError, MMGraphError, unknown_name
 from mmgraph_robust.experiment.plans import AttackPlan
 from mmgraph_robust.experiment.schema import check_arguments, parse, schema_of
 from mmgraph_robust.models import Recommender
@@ -145,11 +145,10 @@ def read_attack(values: Mapping[str, Any]) -> tuple[Component, AttackPlan]:
     name, label, _, arguments = _take("attacks", values)
     found = find_component("attacks", name)
     keys, takes = set(AttackPlan.model_fields), set(schema_of(found).model_fields)
-    own = {k: v for k, v in arguments.items() if k in takes or k not in keys}
-    try:
-        checked = check_arguments(found, own, f"attacks.{name}")
-    except ConfigError as error:
-        raise ConfigError(f"{error} (of the threat: {', '.join(sorted(keys))})") from None
+    unknown = [unknown_name("key", k, takes | keys) for k in arguments if k not in takes | keys]
+    if unknown:
+        raise ConfigError(f"attacks.{name}: {'; '.join(unknown)}")
+    checked = check_arguments(found, {k: v for k, v in arguments.items() if k in takes}, f"attacks.{name}")
     threat = {k: v for k, v in arguments.items() if k in keys}
     if "queries" in checked:
         # The threat model allows what the attack stops at, where it counts queries at all.

@@ -94,7 +94,7 @@ def test_the_suite_is_the_default(small):
         ({"modalities": [5]}, "attacks.PGD.modalities.0.*got 5"),
         ({"queries": 5}, "'queries' bounds knowledge"),
         ({"box": {"any": [1.0, 0.0]}}, "low <= high"),
-        ({"budget": 0.1}, "unknown key 'budget'.*of the threat: box, budgets, goals"),
+        ({"budget": 0.1}, "attacks.PGD: unknown key 'budget'; did you mean 'budgets'.*'steps'"),
     ],
 )
 def test_bad_plans_are_refused_before_training(values, message):
