@@ -28,7 +28,8 @@ from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
-JUDGES: tuple[Attack, Attack] = (PGD(), GraphRelaxation(25))
+# By whether features act through an item graph only.
+JUDGES: dict[bool, Attack] = {False: PGD(), True: GraphRelaxation(25)}
 _OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper")
 
 Settings = dict[str, Any]
@@ -279,7 +280,7 @@ class Trainer:
 
 def alone(model: Recommender) -> Attack:
     """The attack that candidates are judged by, and that is run on each modality alone: one that acts on the model."""
-    return JUDGES[1] if model.feature_path == "graph" else JUDGES[0]
+    return JUDGES[model.feature_path == "graph"]
 
 
 def attacks_key(judge: Attack, split: str) -> str:

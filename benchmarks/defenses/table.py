@@ -118,7 +118,7 @@ def flags(results: Sequence[Result]) -> list[str]:
 
 def outdated(results: Sequence[Result]) -> str:
     """Which rows were judged by other attacks than today's."""
-    today = {attacks_key(judge, "test") for judge in JUDGES}
+    today = {attacks_key(judge, "test") for judge in JUDGES.values()}
     found = [
         f"`{result['defense']}`"
         for result in results

@@ -95,7 +95,7 @@ class Distillation:
         """The same steps, in place, where the gradient is the distance times the matrix, but for a positive factor.
 
         They add up to the box's half-width, so that they leave it by rounding at most; and a step's embedding is the
-        one before and what the step is projected to. In a third of the time of what autograd is asked for.
+        one before and what the step is projected to.
         """
         size = self.eps / self.steps
         for left in reversed(range(self.steps)):

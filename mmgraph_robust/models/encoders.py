@@ -12,7 +12,7 @@ from torch import Tensor
 class LinearEncoder:
     """An encoder of rows (:meth:`~mmgraph_robust.models.Recommender.item_encoder`) that multiplies them with a matrix.
 
-    Steps on the rows then need no automatic differentiation, which takes half of their time in a small model.
+    Gradient steps on the rows are then products with the matrix, and need no automatic differentiation.
 
     Args:
         encode: From ``[n, feature_dim]`` rows to ``[n, dim]`` vectors: the rows times `matrix`, plus what does not
