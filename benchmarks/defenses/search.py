@@ -30,7 +30,9 @@ RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
 # By whether features act through an item graph only.
 JUDGES: dict[bool, Attack] = {False: PGD(), True: GraphRelaxation(25)}
-_OWN_KEYS = ("control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper")
+_OWN_KEYS = (
+    "control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper", "further",
+)  # fmt: skip
 
 Settings = dict[str, Any]
 Told = dict[tuple[str, str], dict[str, Any]]
@@ -61,13 +63,18 @@ def read_data(name: str, folder: Path) -> HeteroData:
     return read_mmrec(folder / entry["folder"], features=entry["features"])
 
 
-def candidates(label: str) -> list[Settings]:
+def candidates(label: str, model: str | None = None) -> list[Settings]:
     """The arguments that a defense is tried with; one set for a control.
 
     A ``feature_scale`` among them is the model's.
+
+    Args:
+        label: The defense.
+        model: The backbone, with which the lists may go further.
     """
     entry = pick("defenses", label)
-    searched = {key: values for key, values in entry.items() if key not in _OWN_KEYS}
+    further = entry.get("further", {}).get(model, {})
+    searched = {key: [*values, *further.get(key, [])] for key, values in entry.items() if key not in _OWN_KEYS}
     fixed = entry.get("fixed", {})
     if not searched:
         return [fixed]
@@ -189,7 +196,7 @@ class Trainer:
         Raises:
             ConfigError: If a defense cannot be built, or only some of its candidates have something to act on.
         """
-        reasons, tried = [], candidates(label)
+        reasons, tried = [], candidates(label, model)
         for arguments in tried:
             plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
             defense = plugged(label, arguments)
@@ -373,7 +380,7 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
     if seeds > len(every):
         raise ConfigError(f"'seeds' expects at most the {len(every)} of spaces.toml (got {seeds})")
     undefended = trainer(model, "none", {}, every[0])["validation"]
-    tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label)]
+    tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label, model)]
     chosen = choose(tried, undefended)["arguments"]
     # What earlier results tell of more seeds is not dropped.
     seeds = max([seeds, *(n for n, seed in enumerate(every, 1) if trainer.knows(model, label, chosen, seed))])

@@ -98,7 +98,13 @@ def test_every_defense_gets_the_same_number_of_candidates():
     for label, entry in spaces()["defenses"].items():
         tried = candidates(label)
         assert len(tried) == (1 if entry.get("control") else 3)
-        assert len({json.dumps(arguments) for arguments in tried}) == len(tried)
+        assert set(entry.get("further", {})) <= set(spaces()["models"])
+        for model in spaces()["models"]:
+            more = candidates(label, model)
+            assert more[: len(tried)] == tried
+            assert (len(more) > len(tried)) == (model in entry.get("further", {}))
+            assert len({json.dumps(arguments) for arguments in more}) == len(more)
+            room.plugged(label, more[-1])
         name = entry.get("name", label)
         if hasattr(mr.defenses, name):
             assert room.defense_class(label) is getattr(mr.defenses, name)
