@@ -52,7 +52,9 @@ class ModalityBalancing(Defense):
         duplicates: In one pass an item can wear one perturbation. ``"first"``: of several triples with the same
             positive item the first drawn is taken. ``"split"``: the triples are distilled in sub-batches, the first of
             each item, then the second of each, ...; the cost is that of the most frequent item.
-        eps: Half-width :math:`\epsilon` of the box.
+        eps: Half-width :math:`\epsilon` of the box; steps that are large (`eps` of 1 in three of them) go beyond the
+            target. :obj:`None`: no box, where :math:`i'` is :math:`j` itself and the others have to cover the whole
+            margin :math:`s^s(u, i) - s^s(u, j)`, whatever the steps.
         unit: ``"rms"``: `eps` in units of the features' root mean square, so that it means the same in every modality
             and data set; ``"absolute"``: in the features' own unit, as in the literature (where it is 1.0).
         steps: Number :math:`R` of sign gradient steps, each of size :math:`\epsilon / R`.
@@ -96,7 +98,7 @@ class ModalityBalancing(Defense):
         weight: float = 1.0,
         pairs: int | None = None,
         duplicates: Literal["first", "split"] = "first",
-        eps: float = 0.25,
+        eps: float | None = 0.25,
         unit: Literal["rms", "absolute"] = "rms",
         steps: int = 3,
         scope: Literal["row", "matrix"] = "row",
@@ -111,7 +113,7 @@ class ModalityBalancing(Defense):
         warmup: int = 0,
         every: int = 1,
     ) -> None:
-        self._check_sizes(weight=weight, eps=eps)
+        self._check_sizes(weight=weight, **({} if eps is None else {"eps": eps}))
         self._check_counts(steps=steps, every=every, **({} if pairs is None else {"pairs": pairs}))
         self._check(warmup=(warmup >= 0, ">= 0", warmup))
         for key, choice, known in (
@@ -191,7 +193,8 @@ class ModalityBalancing(Defense):
         return others
 
     def _distillation_of(self, name: str, x: Tensor) -> Distillation:
-        eps = self.eps * (float(x.square().mean().sqrt()) if self.unit == "rms" else 1.0)
+        size = float(x.square().mean().sqrt()) if self.unit == "rms" else 1.0
+        eps = None if self.eps is None else self.eps * size
         return Distillation(
             name, eps, self.steps, self.scope, self.target, self.reach, self.random_start, self.normalize
         )

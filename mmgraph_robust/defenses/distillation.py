@@ -35,7 +35,8 @@ class Distillation:
 
     Args:
         modality: The modality :math:`s`, whose features move and whose channel is looked at.
-        eps: Half-width :math:`\epsilon` of the box, in the unit of the features.
+        eps: Half-width :math:`\epsilon` of the box, in the unit of the features. Where it is large for so few steps,
+            they go beyond the target; :obj:`None` is the limit that they miss: no box, and :math:`e^s_{j_n}` itself.
         steps: Number :math:`R` of steps.
         scope: ``"row"``: the rows of the items :math:`i_n` move; ``"matrix"``: whatever row has a gradient.
         target: ``"fixed"``: :math:`e^s_{j_n}` on the features of the training step; ``"moving"``: on :math:`Z`, at
@@ -48,7 +49,7 @@ class Distillation:
     """
 
     modality: str
-    eps: float
+    eps: float | None
     steps: int
     scope: Literal["row", "matrix"] = "row"
     target: Literal["fixed", "moving"] = "fixed"
@@ -64,13 +65,15 @@ class Distillation:
             item: ``[n]`` the items :math:`i_n`, no two the same.
             negative: ``[n]`` the items :math:`j_n`.
         """
+        if self.eps is None:
+            return F.embedding(negative, step.embeddings.item[self.modality])
         x = step.features[self.modality].detach()
         x = x if self.scope == "matrix" else x.index_select(0, item)
         vectors, encode = self._vectors(step, item, negative)
         matrix = self._matrix(encode)
         if matrix is not None:
             own, target = (step.embeddings.item[self.modality].detach()[ids] for ids in (item, negative))
-            return encode(self._by_matrix(x, own, target, matrix))
+            return encode(self._by_matrix(x, self.eps / self.steps, own, target, matrix))
         z, low, high = x, x - self.eps, x + self.eps
         if self.random_start:
             noise = torch.rand(x.shape, generator=step.generator, dtype=x.dtype).to(x.device)
@@ -91,13 +94,12 @@ class Distillation:
         plain = (self.scope, self.target, self.random_start, self.normalize) == ("row", "fixed", False, False)
         return encode.matrix.detach() if plain and isinstance(encode, LinearEncoder) else None
 
-    def _by_matrix(self, z: Tensor, embedded: Tensor, target: Tensor, matrix: Tensor) -> Tensor:
+    def _by_matrix(self, z: Tensor, size: float, embedded: Tensor, target: Tensor, matrix: Tensor) -> Tensor:
         """The same steps, in place, where the gradient is the distance times the matrix, but for a positive factor.
 
         They add up to the box's half-width, so that they leave it by rounding at most; and a step's embedding is the
         one before and what the step is projected to.
         """
-        size = self.eps / self.steps
         for left in reversed(range(self.steps)):
             sign = matmul(embedded - target, matrix.t()).sign_()
             z.sub_(sign, alpha=size)

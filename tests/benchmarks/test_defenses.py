@@ -1,6 +1,7 @@
 import copy
 import inspect
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -126,7 +127,7 @@ def test_every_defense_gets_the_same_number_of_candidates():
     for name, plan in spaces()["ablations"].items():
         for argument, values in plan.items():
             for value in [] if argument == "base" else values:
-                getattr(mr.defenses, name)(**plan["base"] | {argument: value})
+                getattr(mr.defenses, name)(**plan["base"] | {argument: None if value == math.inf else value})
 
 
 def test_unknown_names_are_said_before_any_training(small, folder, tmp_path, monkeypatch):
@@ -558,13 +559,38 @@ def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp
 def test_an_ablation_has_every_value_once_and_trains_the_base_once(small, folder, tmp_path, monkeypatch):
     counted = Counted()
     monkeypatch.setattr(trained, "fit", counted)
-    result = ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "AdversarialTraining")
+    trainer = Trainer(read_data("shop", folder), tmp_path, False)
+    result = {"dataset": "shop"} | ablate(trainer, "VBPR", "AdversarialTraining")
     assert counted.trainings == 4  # the base is a point of both panels; and the undefended model
     assert [[p["value"] for p in panel] for panel in result["panels"].values()] == [[0.0, 0.1], [1, 2]]
     assert result["base"] == {"budget": 0.1, "steps": 1}
     assert result["panels"]["budget"][1]["attacked"] == result["panels"]["steps"][0]["attacked"]
     draw(result, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").exists()
+
+
+def test_an_ablation_goes_on_with_some_arguments(small, folder, work, tmp_path, monkeypatch):
+    where = {"folder": folder, "work": work, "out": tmp_path, "progress": False, "threads": 0}
+    ablation("shop", "VBPR", "AdversarialTraining", only="steps", **where)
+    path = tmp_path / "ablation-shop-VBPR-AdversarialTraining.json"
+    first = json.loads(path.read_text())
+    assert list(first["panels"]) == ["steps"]
+    monkeypatch.setitem(spaces()["ablations"]["AdversarialTraining"], "steps", [1, 2, 3])
+    shown = []
+    monkeypatch.setattr(Axes, "set_xticks", lambda axis, places, labels: shown.append(labels))
+    monkeypatch.setitem(spaces()["ablations"]["AdversarialTraining"], "budget", [0.0])
+    ablation("shop", "VBPR", "AdversarialTraining", only="budget", **where)
+    both = json.loads(path.read_text())
+    assert both["panels"]["steps"] == first["panels"]["steps"]
+    assert [p["value"] for p in both["panels"]["budget"]] == [0.0]
+    # The base's own value stands in every panel.
+    assert shown == [["0", "0.1"], ["1", "2"]]
+    with pytest.raises(ConfigError, match="unknown argument that is ablated 'stops'; did you mean 'steps'"):
+        ablation("shop", "VBPR", "AdversarialTraining", only="stops", **where)
+    path.write_text(json.dumps(both | {"undefended": {"clean": 0.5, "attacked": 0.1}}))
+    with pytest.raises(ConfigError, match="undefended figures are"):
+        ablation("shop", "VBPR", "AdversarialTraining", only="steps", **where)
+    assert json.loads(path.read_text())["undefended"]["clean"] == 0.5
 
 
 def test_the_cost_is_that_of_every_defense_that_plugs_in(small, folder):
@@ -645,10 +671,11 @@ def test_more_seeds_than_there_are_is_refused(small, folder, work):
 
 def test_an_ablation_leaves_out_what_the_data_lack(small, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(spaces()["defenses"], "ModalityBalancing", {})
-    plan = {"base": {"sensitive": "all", "weight": 0.1}, "sensitive": ["visual", "odour", "all"]}
+    plan = {"base": {"sensitive": "all", "weight": 0.1}, "sensitive": ["visual", "odour", "all"], "eps": [math.inf]}
     monkeypatch.setitem(spaces()["ablations"], "ModalityBalancing", plan)
     result = ablate(Trainer(read_data("shop", folder), tmp_path, False), "VBPR", "ModalityBalancing")
     assert [point["value"] for point in result["panels"]["sensitive"]] == ["visual", "all"]
+    assert [point["value"] for point in result["panels"]["eps"]] == [None]
     wrong = {"base": {"sensitive": "all"}, "weight": [0.1], "scope": ["row", "column"]}
     monkeypatch.setitem(spaces()["ablations"], "ModalityBalancing", wrong)
     counted = Counted()

@@ -12,11 +12,12 @@ from .conftest import same
 
 @pytest.mark.parametrize("kind", [VBPR, GRCN])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_equals_the_formula(tiny, kind, steps):
+@pytest.mark.parametrize("scope", ["item", "matrix"])
+def test_equals_the_formula(tiny, kind, steps, scope):
     model = kind.from_data(tiny, embedding_dim=4)
     graph, clean = mr.Graph.from_data(tiny), model.features(tiny)
     batch = Batch(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
-    defense = AdversarialTraining(weight=0.5, budget=0.2, modalities=["visual"], steps=steps)
+    defense = AdversarialTraining(weight=0.5, budget=0.2, modalities=["visual"], steps=steps, scope=scope)
     defense.setup(model, tiny, graph)
     features = defense.features(clean, torch.Generator())
     embeddings = model(features, graph)
@@ -24,17 +25,29 @@ def test_equals_the_formula(tiny, kind, steps):
     got, _ = defense.loss(Step(model, graph, features, batch, embeddings, loss, torch.Generator(), 0))
 
     x, delta = clean["visual"], torch.zeros_like(clean["visual"])
-    radius = 0.2 * x.norm(dim=1, keepdim=True)
+
+    def norm(z):
+        return z.norm(dim=1, keepdim=True) if scope == "item" else z.norm()
+
+    radius = 0.2 * norm(x)
     for _ in range(steps):
         z = (x + delta).requires_grad_()
         changed = clean | {"visual": z}
         (g,) = torch.autograd.grad(model.loss(model(changed, graph), batch, changed), z)
         size = 1.0 if steps == 1 else 2.5 / steps
-        delta = delta + size * radius * g / g.norm(dim=1, keepdim=True).clamp(min=1e-30)
-        delta = delta * (radius / delta.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+        delta = delta + size * radius * g / norm(g).clamp(min=1e-30)
+        delta = delta * (radius / norm(delta).clamp(min=1e-30)).clamp(max=1)
     changed = clean | {"visual": (x + delta).detach()}
     expected = 0.5 * model.loss(model(changed, graph), batch, changed)
     assert torch.allclose(got, expected, atol=1e-5)
+    for parameter, one, two in zip(
+        model.parameters(),
+        torch.autograd.grad(got, list(model.parameters()), retain_graph=True, allow_unused=True),
+        torch.autograd.grad(expected, list(model.parameters()), allow_unused=True),
+        strict=True,
+    ):
+        one, two = (torch.zeros_like(parameter) if g is None else g for g in (one, two))
+        assert torch.allclose(one, two, atol=1e-5)
     (loss + got).backward()
     assert float(model.projection["visual"].grad.norm() if kind is VBPR else model.id.grad.norm()) > 0
 

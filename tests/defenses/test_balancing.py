@@ -134,7 +134,8 @@ def assert_equal(model, got, expected):
 OPTIONS = [
     {}, {"unit": "absolute", "eps": 0.3}, {"steps": 5}, {"weight": 0.1}, {"pairs": 3}, {"scope": "matrix"},
     {"target": "moving"}, {"scope": "matrix", "target": "moving", "random_start": True}, {"random_start": True},
-    {"normalize": True}, {"other": "mean", "include_id": True}, {"detach_vulnerability": True}, {"detach_cover": True},
+    {"normalize": True}, {"other": "mean"}, {"include_id": True}, {"detach_vulnerability": True},
+    {"detach_cover": True},
     {"duplicates": "split"}, {"duplicates": "split", "pairs": 5, "scope": "matrix", "random_start": True},
     {"steps": 10, "eps": 1.0, "unit": "absolute", "pairs": 4, "weight": 0.01},
 ]  # fmt: skip
@@ -222,6 +223,31 @@ def test_options_matter_where_they_should(precise, repeated):
     assert len({round(loss, 9) for loss in losses(GRCN, different)}) == len(different)
     plain, matrix = losses(VBPR, [{}, {"scope": "matrix"}])
     assert plain == pytest.approx(matrix, rel=1e-9)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN])
+def test_without_a_box_the_others_cover_the_whole_margin(precise, batch, kind, normalize):
+    model = kind.from_data(precise, embedding_dim=4, seed=2 if kind is MMGCN else 0).double()
+    defense = ModalityBalancing("visual", eps=None, normalize=normalize)
+    step = step_of(model, precise, batch)
+    defense.setup(model, precise, step.graph)
+    got, numbers = defense.loss(step)
+
+    def margins(channel):
+        user, item = step.embeddings.user[channel], step.embeddings.item[channel]
+        dot = (lambda a, b: unit(a) @ unit(b)) if normalize else (lambda a, b: a @ b)
+        triples = zip(batch.user, batch.positive, batch.negative, strict=True)
+        return torch.stack([dot(user[u], item[i]) - dot(user[u], item[j]) for u, i, j in triples])
+
+    own, others = margins("visual"), margins("textual") + margins("acoustic")
+    assert_equal(model, got, torch.relu(own - others).mean())
+    assert numbers["vulnerability"] == pytest.approx(float(own.mean()))
+    # What long searches in wide boxes come to.
+    wide = ModalityBalancing("visual", eps=10.0, steps=2000, normalize=normalize)
+    if kind is VBPR:
+        wide.setup(model, precise, step.graph)
+        assert wide.loss(step)[1]["vulnerability"] == pytest.approx(numbers["vulnerability"], rel=0.05)
 
 
 def test_several_modalities_in_turn_or_together(precise, batch):

@@ -12,13 +12,16 @@ from mmgraph_robust.testing import check_model
 from mmgraph_robust.utils import child_generator
 
 
+@pytest.mark.parametrize("moved", [1.0, 3.0])
 @pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN])
-def test_scores_are_the_mean_over_the_noise(tiny, kind):
+def test_scores_are_the_mean_over_the_noise(tiny, kind, moved):
     model = kind.from_data(tiny, embedding_dim=4)
     smoothed = Smoothed(model, tiny, sigma=0.4, samples=3, modalities=["visual"], seed=7)
     features, graph = model.features(tiny), mr.Graph.from_data(tiny)
     generator = child_generator(7, "smoothing")
     deviation = 0.4 * float(features["visual"].square().mean().sqrt())
+    # An attacker who makes features larger makes the noise no louder.
+    features = features | {"visual": moved * features["visual"]}
     expected = 0.0
     for _ in range(3):
         noisy = features["visual"] + deviation * torch.randn(features["visual"].shape, generator=generator)
