@@ -43,7 +43,7 @@ def main(
     folder: options.Folder = options.DATA,
     out: options.Added = RESULTS / "cost.json",
 ) -> None:
-    """Times epochs of every defense that plugs into training, with the arguments of its first candidate."""
+    """Times epochs of every defense that acts in training, with the arguments of its first candidate."""
     backbones = options.listed(only) or list(spaces()["models"])
     for model in backbones:
         pick("models", model)
@@ -70,13 +70,13 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
     Epochs that validate do not count, nor does the first, which compiles, and in which CKD trains its teachers.
 
     Raises:
-        ConfigError: If one of the labels is none of a defense that plugs into training.
+        ConfigError: If one of the labels is none of a defense that acts in training.
     """
     others = {"without", "model", "feature_scale"}
-    known = [label for label, entry in spaces()["defenses"].items() if _plugs_in(label) and not entry.keys() & others]
+    known = [label for label, entry in spaces()["defenses"].items() if _trains(label) and not entry.keys() & others]
     for label in labels:
         if label not in known:
-            raise ConfigError(unknown_name("defense that plugs into training", label, known))
+            raise ConfigError(unknown_name("defense that acts in training", label, known))
     if not labels:
         trainer = Trainer(data, Path())
         labels = [label for label in known if trainer.refusal(model, label) is None]
@@ -88,9 +88,9 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
     return {label: median(values) for label, values in seconds.items()}
 
 
-def _plugs_in(label: str) -> bool:
+def _trains(label: str) -> bool:
     kind = defense_class(label)
-    return kind is None or issubclass(kind, Defense)
+    return kind is None or issubclass(kind, Defense) or kind.trains
 
 
 def _epochs(data: HeteroData, model: str, label: str) -> list[float]:

@@ -31,7 +31,8 @@ METRIC = "recall@20"
 # By whether features act through an item graph only.
 JUDGES: dict[bool, Attack] = {False: PGD(), True: GraphRelaxation(25)}
 _OWN_KEYS = (
-    "control", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper", "further",
+    "control", "picked", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper",
+    "further",
 )  # fmt: skip
 
 Settings = dict[str, Any]
@@ -64,7 +65,7 @@ def read_data(name: str, folder: Path) -> HeteroData:
 
 
 def candidates(label: str, model: str | None = None) -> list[Settings]:
-    """The arguments that a defense is tried with; one set for a control.
+    """The arguments that a defense is tried with; one set where nothing is searched.
 
     A ``feature_scale`` among them is the model's.
 

@@ -59,7 +59,9 @@ def table(results: Sequence[Result]) -> str:
     undefended = next((r for r in results if r["defense"] == "none"), None)
     for result in sorted(results, key=order):
         read = [m for m in names if m in everything(result["runs"][0])]
-        row = [result["defense"], str(len(result["candidates"])), str(len(result["runs"])), _cell(result, clean)]
+        picked = " (picked)" if spaces()["defenses"].get(result["defense"], {}).get("picked") else ""
+        row = [result["defense"], f"{len(result['candidates'])}{picked}", str(len(result["runs"]))]
+        row.append(_cell(result, clean))
         for budget in budgets:
             row += _worst_in_bold(result, [partial(left, attack=single, modalities=[m], budget=budget) for m in names])
         row += [
@@ -86,8 +88,9 @@ def cost_table(cost: dict[str, Any]) -> str:
         " ".join(
             [
                 "An epoch, with no other job of ours beside it, as a multiple of the plain one timed in turn with it. "
-                "The first row holds the plain one's seconds, their median over the rows: the machine is up to twice "
-                "as slow in some hours. Each defense has its first candidate's arguments. "
+                "The first row holds the plain one's seconds: they are more than one where rows were timed in several "
+                "hours, in which the same machine is not equally fast; compare rows of one column with that in mind. "
+                "Each defense has its first candidate's arguments. "
                 "What is done once before the first step (CKD's teachers: an own training for every modality) comes on "
                 "top.",
                 *fewer,
@@ -96,7 +99,7 @@ def cost_table(cost: dict[str, Any]) -> str:
         "",
         f"| defense | {' | '.join(where)} |",
         f"|---|{'---:|' * len(where)}",
-        f"| none | {' | '.join(format(_plain(run), '.2f') + ' s' for run in runs)} |",
+        f"| none | {' | '.join(_plain(run) for run in runs)} |",
     ]
     for label in labels:
         found = [run["measured"].get(label) for run in runs]
@@ -127,6 +130,24 @@ def outdated(results: Sequence[Result]) -> str:
     return f"- Judged by attacks of before, or it is not known by which: {', '.join(sorted(found))}" if found else ""
 
 
+def shortfall(folder: Path) -> str:
+    """How much less than the suite the attack does that is run on each modality alone, where both are run."""
+    found = []
+    for path in sorted(folder.glob("*/*.json")):
+        for run in read_json(path).get("runs", ()):
+            names = everything(run)
+            for one in run["test"]["attacks"]:
+                ensemble = left(run, "suite", names, one["budget"])
+                if one["attack"] != "suite" and one["modalities"] == names and ensemble is not None:
+                    found.append(one[METRIC] - ensemble)
+    if not found:
+        return ""
+    return (
+        f"Modalities alone are attacked without the rest of the suite: on all of them at once it leaves "
+        f"{statistics.median(found):.4f} more than the suite in the median and {max(found):.4f} at most. "
+    )
+
+
 def refusals(results: Sequence[Result]) -> str:
     """Which defenses have nothing to act on, by reason."""
     reasons: dict[str, list[str]] = {}
@@ -142,15 +163,18 @@ def page(folder: Path) -> str:
     budget, most = f"{100 * search['budget']:g} %", f"{100 * search['max_clean_loss']:g} %"
     parts = [
         "# What defenses are worth",
-        f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates "
-        "(controls one, or as many as the row says), trained with seed 0 and "
+        f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates, more "
+        "where the strongest of them was chosen or none kept the clean recall (then the list went on), and one where "
+        "there is nothing to search or it was *picked*, after more looks at validation than the search has; trained "
+        "with seed 0 and "
         "judged on the validation split, clean and under PGD (where features act only through an item graph: "
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least (of equals the more robust); only then was the test split read. PGD: 20 "
         "steps on a smooth NDCG; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
-        "known to the attacker. **Bold**: the modality whose attack alone does most harm. *Carries*: clean recall that "
+        f"known to the attacker. {shortfall(folder)}"
+        "**Bold**: the modality whose attack alone does most harm. *Carries*: clean recall that "
         "is lost when every item has the modality's mean features. "
         f"*Decline*: what the suite takes at {budget}, and in brackets that as a part of what it takes of the "
         "undefended model, with the same seeds. All are trained from the start but for AMR and APR, which go on from "
@@ -228,8 +252,10 @@ def _worst_in_bold(result: Result, columns: Sequence[Callable[[Run], float | Non
     ]
 
 
-def _plain(run: dict[str, Any]) -> float:
-    return statistics.median(one["plain"] for one in run["measured"].values())
+def _plain(run: dict[str, Any]) -> str:
+    """The seconds of plain epochs, from the fastest hour's to the slowest's."""
+    found = [f"{one['plain']:.2f}" for one in sorted(run["measured"].values(), key=lambda one: float(one["plain"]))]
+    return f"{found[0]} s" if found[0] == found[-1] else f"{found[0]} to {found[-1]} s"
 
 
 def _decline(result: Result, budget: float, undefended: Result | None) -> str:
