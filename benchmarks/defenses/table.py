@@ -215,7 +215,7 @@ def page(folder: Path) -> str:
 def compared(results: Sequence[Result]) -> dict[str, list[Result]]:
     """The results of every backbone with something to compare, as the picture shows them."""
     found = {m: [r for r in results if r["model"] == m and "runs" in r] for m in spaces()["models"]}
-    return {model: own for model, own in found.items() if len(own) > 2}
+    return {model: own for model, own in found.items() if len(own) > 1}
 
 
 def write(folder: Path) -> None:

@@ -622,11 +622,11 @@ def test_the_page_shows_every_backbone_with_something_to_compare(small, tmp_path
     ids = entry("ids only", 0.25, 0.0)
     ids["runs"][0]["test"] |= {"attacks": [], "carries": {}}
     results = [entry("none", 0.3, 0.1, seeds=2), entry("Fog", 0.29, 0.2), ids]
-    for place, result in enumerate(results[:2]):
-        (shop / f"VBPR-{place}.json").write_text(json.dumps(result))
+    (shop / "VBPR-0.json").write_text(json.dumps(results[0]))
     write(tmp_path)
     assert [path.name for path in tmp_path.glob("*.png")] == []
     assert "overview" not in (tmp_path / "README.md").read_text()
+    (shop / "VBPR-1.json").write_text(json.dumps(results[1]))
     (shop / "VBPR-2.json").write_text(json.dumps(ids))
     (shop / "VBPR-3.json").write_text(json.dumps({"model": "VBPR", "defense": "Rain", "refused": "nothing to do"}))
     write(tmp_path)
