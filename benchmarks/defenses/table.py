@@ -180,8 +180,8 @@ def page(folder: Path) -> str:
         "undefended model, with the same seeds. All are trained from the start but for AMR and APR, which go on from "
         "the undefended model of their seed, as in their papers, and `Smoothed`, which is put around it. What the "
         "candidates are, and the form of `ListwiseAdversarialTraining` itself, was "
-        "settled in an exploration of one seed on hm that read the test split (`docs/defense_studies.md`): on hm its rows are "
-        "not quite blind. Made by "
+        "settled in an exploration of one seed on hm that read the test split (`docs/defense_studies.md`): on hm its "
+        "rows are not quite blind. Made by "
         "`python -m benchmarks.defenses DATA MODEL`, `python -m benchmarks.defenses.ablation DATA MODEL DEFENSE` and "
         "`python -m benchmarks.defenses.table`.",
     ]
