@@ -33,10 +33,12 @@ class ListwiseAdversarialTraining(AdversarialTraining):
     with the model's own regulariser :math:`\Omega`, which so counts :math:`1 + \lambda` times. It differs from
     :class:`AdversarialTraining` in one thing, the loss that the perturbation raises and training lowers. The idea: an
     attack moves an item past those that stand next to it in the list; one random negative per triple is seldom one of
-    them, and of a few hundred rivals the softmax picks those that are close. In the terms of modality balancing: the
-    margins of all channels together, ids included, pay for what all modalities together can lose, against the rivals
-    that matter, and nothing is gained by inflating a margin against items that were never near. Who pays is left to the
-    model: where ids or another modality can, it may listen less to a modality (MMGCN to the image, on hm).
+    them, and of a few hundred rivals the softmax picks those that are close. On GRCN (hm) a sample is worth both clean
+    and attacked recall, up to a few hundred rivals; on VBPR clean recall only, where one rival is as robust as many. In
+    the terms of modality balancing: the margins of all channels together, ids included, pay for what all modalities
+    together can lose, against the rivals that matter, and nothing is gained by inflating a margin against items that
+    were never near. Who pays is left to the model: where ids or another modality can, it may listen less to a modality
+    (MMGCN to the image, on hm).
 
     Args:
         weight: Weight :math:`\lambda` of the loss on the perturbed features.
