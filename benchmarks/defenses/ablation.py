@@ -83,11 +83,15 @@ def ablate(
 def draw(result: dict[str, Any], path: Path) -> None:
     """One panel per argument: clean and attacked recall, the undefended model as lines across."""
     panels = result["panels"]
-    rows = math.ceil(len(panels) / _COLUMNS)
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(2.4 * _COLUMNS, 1.9 * rows + 0.7), layout="constrained")
+        figure = Figure(
+            figsize=(2.4 * columns + 2.4 * (columns == 1), 1.9 * rows + 0.7 + 0.2 * (columns < _COLUMNS)),
+            layout="constrained",
+        )
         FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).flatten()
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
         for axis, (argument, points) in zip(axes, panels.items(), strict=False):
             _panel(axis, argument, points, result)
         # Once all is drawn: the axes share it, and a limit that is set stays.
@@ -95,10 +99,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         for row in range(rows):
-            axes[row * _COLUMNS].set_ylabel("Recall@20 (validation)")
+            axes[row * columns].set_ylabel("Recall@20 (validation)")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        figure.suptitle(f"{result['defense']} on {result['model']}, {result['dataset']}, seed 0; grey: the base")
+        figure.legend(handles, labels, loc="outside lower center", ncols=4 if columns == _COLUMNS else 2, frameon=False)
+        figure.suptitle(f"{result['defense']} on {result['model']}, {result['dataset']}; grey: the base")
         with atomic_write(path) as file:
             figure.savefig(file, format="png", dpi=130)
 
