@@ -81,19 +81,21 @@ def _check_forward(model: Recommender, features: Features, graph: Graph) -> None
     again = model(features, graph)
     _require(_equal(first, again), "two forward passes differ in eval mode")
     _require(all(torch.equal(x, before[m]) for m, x in features.items()), "the forward pass changed the features")
-    channels = torch.as_tensor(sum(first.user[c] @ first.item[c].t() for c in first.user))
-    # Where large channels cancel each other, a small score has their rounding.
-    rounding = 1e-5 * max(1.0, *(float((first.user[c] @ first.item[c].t()).abs().max()) for c in first.user))
-    user, item = first.concatenated()
+    # In double precision: where large channels cancel each other, a small score is their rounding.
+    precise = copy.copy(first)  # of the model's own class
+    object.__setattr__(precise, "user", {c: x.double() for c, x in first.user.items()})
+    object.__setattr__(precise, "item", {c: x.double() for c, x in first.item.items()})
+    channels = torch.as_tensor(sum(precise.user[c] @ precise.item[c].t() for c in precise.user))
+    user, item = precise.concatenated()
     everyone = torch.arange(sizes[0], device=model.device).repeat_interleave(sizes[1])
     everything = torch.arange(sizes[1], device=model.device).repeat(sizes[0])
     for name, scores in (
-        ("scores", first.scores(everyone, everything).view(*sizes)),
-        ("channel_scores", sum(first.channel_scores(everyone, everything).values())),
+        ("scores", precise.scores(everyone, everything).view(*sizes)),
+        ("channel_scores", sum(precise.channel_scores(everyone, everything).values())),
         ("concatenated", user @ item.t()),
     ):
         _require(
-            torch.allclose(torch.as_tensor(scores).view(*sizes), channels, rtol=1e-4, atol=rounding),
+            torch.allclose(torch.as_tensor(scores).view(*sizes), channels, rtol=1e-4, atol=1e-5),
             f"'{name}' of the embeddings gives scores that are not the sum of their channels",
         )
 
