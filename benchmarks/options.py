@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from mmgraph_robust.data import DataWarning
-from mmgraph_robust.utils import keep_freed_memory
+from mmgraph_robust.utils import keep_freed_memory, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / ".." / "shared" / "data"
@@ -24,6 +24,7 @@ Model = Annotated[str, typer.Argument(help="The backbone, as spaces.toml names i
 Backbones = Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")]
 Defenses = Annotated[str, typer.Option(help="Defenses, separated by semicolons; all by default.")]
 Threads = Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)]
+Device = Annotated[str, typer.Option(help="Where to compute, e.g. cpu or cuda.")]
 Folder = Annotated[Path, typer.Option(help="Where the data sets lie.")]
 Work = Annotated[Path, typer.Option(help="Trained models and what a killed run goes on from.")]
 Out = Annotated[Path, typer.Option(help="Where the results go.")]
@@ -39,6 +40,20 @@ def listed(text: str, separator: str = ",") -> list[str]:
 def file_name(*labels: str) -> str:
     """The labels as a file's name, without its ending."""
     return "-".join(re.sub("[^A-Za-z0-9]+", "-", label) for label in labels)
+
+
+def costs(folder: Path, title: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was measured of costs, each device's under a heading of its own.
+
+    Args:
+        folder: Holds ``cost.json`` and, of other devices, ``cost-*.json``.
+        title: The heading of the first.
+    """
+    for path in [folder / "cost.json", *sorted(folder.glob("cost-*.json"))]:
+        if path.exists():
+            found = read_json(path)
+            where = "" if found["device"] == "cpu" else f": {found['device']}"
+            yield f"## {title}{where}", found
 
 
 @contextmanager

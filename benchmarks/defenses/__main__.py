@@ -29,6 +29,7 @@ def main(
     only: options.Defenses = "",
     seeds: Annotated[int, typer.Option(help="How many of the seeds.", min=1)] = 3,
     threads: options.Threads = 0,
+    device: options.Device = "cpu",
     folder: options.Folder = options.DATA,
     work: options.Work = Path("runs/defenses"),
     out: options.Out = RESULTS,
@@ -43,7 +44,7 @@ def main(
     for label in chosen:
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):
-        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name))
+        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name), device)
         refusals = {label: trainer.refusal(model, label) for label in chosen}
         for label, reason in refusals.items():
             path = out / name / f"{options.file_name(model, label)}.json"

@@ -149,6 +149,7 @@ def main(
     model: options.Model,
     defense: Annotated[str, typer.Argument(help="The defense, as the ablations in spaces.toml name it.")],
     threads: options.Threads = 0,
+    device: options.Device = "cpu",
     folder: options.Folder = options.DATA,
     work: options.Work = Path("runs/defenses"),
     out: options.Out = RESULTS,
@@ -162,7 +163,7 @@ def main(
     path = out / f"{stem}.json"
     known = read_json(path) if only and path.exists() else None
     with options.measuring(threads):
-        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name))
+        trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name), device)
         result = {"dataset": name} | ablate(trainer, model, defense, options.listed(only), known)
     write_json(path, result)
     draw(result, out / f"{stem}.png")

@@ -28,8 +28,9 @@ from benchmarks.defenses.search import (
 from mmgraph_robust import fit
 from mmgraph_robust.defenses import Defense
 from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.provenance import provenance
-from mmgraph_robust.utils import read_json, write_json
+from mmgraph_robust.utils import device_name, read_json, write_json
 
 _EPOCHS = 6
 _ROUNDS = 5
@@ -40,6 +41,7 @@ def main(
     only: options.Backbones = "",
     defenses: options.Defenses = "",
     threads: options.Threads = 2,
+    device: options.Device = "cpu",
     folder: options.Folder = options.DATA,
     out: options.Added = RESULTS / "cost.json",
 ) -> None:
@@ -47,7 +49,11 @@ def main(
     backbones = options.listed(only) or list(spaces()["models"])
     for model in backbones:
         pick("models", model)
-    result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
+    check_device(device)
+    empty = {"device": device_name(device), "models": {}}
+    result: dict[str, Any] = read_json(out) if out.exists() else empty
+    if result["device"] != empty["device"]:
+        raise ConfigError(f"{out} holds what was measured on {result['device']}: name another file by --out")
     with options.measuring(threads):
         data = read_data(name, folder)
         for model in tqdm(backbones):
@@ -55,8 +61,8 @@ def main(
             known = result["models"].get(model, about | {"measured": {}})
             if any(known[key] != value for key, value in about.items()):
                 raise ConfigError(f"{out} holds {model} as measured otherwise than {about}: name another file by --out")
-            seconds = cost(data, model, options.listed(defenses, ";"))
-            plain, origin = seconds.pop("none"), provenance(data, "cpu")
+            seconds = cost(data, model, options.listed(defenses, ";"), device)
+            plain, origin = seconds.pop("none"), provenance(data, device)
             for label, value in seconds.items():
                 # Each beside the plain epoch of its own hour: machines are not always as fast.
                 known["measured"][label] = {"seconds": value, "plain": plain, "provenance": origin}
@@ -64,7 +70,7 @@ def main(
             write_json(out, result)
 
 
-def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, float]:
+def cost(data: HeteroData, model: str, labels: Sequence[str] = (), device: str = "cpu") -> dict[str, float]:
     """Median seconds of an epoch by defense, plain ones among them; all in turn, for machines are not always as fast.
 
     Epochs that validate do not count, nor does the first, which compiles, and in which CKD trains its teachers.
@@ -84,7 +90,7 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = ()) -> dict[str, 
     seconds: dict[str, list[float]] = {label: [] for label in labels}
     for _ in range(_ROUNDS):
         for label in labels:
-            seconds[label] += _epochs(data, model, label)
+            seconds[label] += _epochs(data, model, label, device)
     return {label: median(values) for label, values in seconds.items()}
 
 
@@ -93,10 +99,10 @@ def _trains(label: str) -> bool:
     return kind is None or issubclass(kind, Defense) or kind.trains
 
 
-def _epochs(data: HeteroData, model: str, label: str) -> list[float]:
+def _epochs(data: HeteroData, model: str, label: str, device: str) -> list[float]:
     entry, first = pick("models", model), candidates(label)[0]
     victim = backbone(model).from_data(data, **entry["arguments"], seed=0)
-    victim = wrapped(victim, data, label, first, 0)
+    victim = wrapped(victim, data, label, first, 0).to(device)
     training = spaces()["training"] | entry.get("training", {})
     training |= {"max_epochs": _EPOCHS, "eval_every": _EPOCHS + 1}
     defense = plugged(label, first)

@@ -18,6 +18,7 @@ from mmgraph_robust.attacks import PGD, Attack, GraphRelaxation, ThreatModel, mo
 from mmgraph_robust.defenses import Defense, WrappedModel
 from mmgraph_robust.errors import ConfigError, unknown_name
 from mmgraph_robust.evaluation import modality_shares
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.files import read_values
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
@@ -124,12 +125,17 @@ class Trainer:
         progress: Whether bars are shown.
         told: What earlier results tell (:func:`told_by`): it is not done again, whether or not the models are still in
             `work`.
+        device: Where models are trained and attacked.
     """
 
     data: HeteroData
     work: Path
     progress: bool = True
     told: Told = field(default_factory=dict)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """How one training went, and what its model reaches on validation, clean and attacked."""
@@ -175,6 +181,7 @@ class Trainer:
         if planned.begun is not None:
             victim.load_state_dict(load_model(planned.begun.path).state_dict())
         victim = wrapped(victim, self.data, label, planned.arguments, planned.seed)
+        victim = victim.to(self.device)
         if begun is not None and _comes_late(label):
             if not path.exists():
                 save_model(victim, path, self.data)
@@ -223,7 +230,7 @@ class Trainer:
         kept = path.with_suffix(f".{split}-{key[:8]}.json")
         with waiting(kept.with_suffix(".lock")):
             if not kept.exists():
-                write_json(kept, judge(load_model(path), path))
+                write_json(kept, judge(load_model(path).to(self.device), path))
         found: dict[str, Any] = read_json(kept)
         return found | {"attacks_key": key}
 
@@ -282,7 +289,7 @@ class Trainer:
         shutil.rmtree(path.with_suffix(".suite"), ignore_errors=True)
         return {
             "clean": clean, "attacks": attacks, "carries": modality_shares(model, self.data),
-            "provenance": provenance(self.data, "cpu"),
+            "provenance": provenance(self.data, self.device),
         }  # fmt: skip
 
 
@@ -394,5 +401,5 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
         "candidates": tried,
         "chosen": chosen,
         "runs": runs,
-        "provenance": provenance(trainer.data, "cpu"),
+        "provenance": provenance(trainer.data, trainer.device),
     }

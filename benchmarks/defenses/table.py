@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import options
 from benchmarks.defenses.overview import draw
 from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, spaces
 from mmgraph_robust.utils import read_json, write_text
@@ -199,8 +200,8 @@ def page(folder: Path) -> str:
             if own or refused:
                 measured = [table(own), "\n".join(flags(own)), outdated(own)] if own else []
                 parts += [f"## {name}, {model}", *measured, refusals(refused)]
-    if (folder / "cost.json").exists():
-        parts += ["## Cost", cost_table(read_json(folder / "cost.json"))]
+    for title, measured in options.costs(folder, "Cost"):
+        parts += [title, cost_table(measured)]
     for path in sorted(folder.glob("ablation-*.json")):
         found = read_json(path)
         base = _arguments(found["base"])

@@ -18,13 +18,15 @@ from benchmarks import options
 from benchmarks.quality.search import RESULTS as QUALITY
 from benchmarks.quality.search import read_data, spaces
 from benchmarks.robustness.table import RESULTS
+from benchmarks.speed.clock import synchronize
 from mmgraph_robust import models
 from mmgraph_robust.attacks import PGD, ThreatModel, suite
 from mmgraph_robust.data import TripleLoader
 from mmgraph_robust.errors import ConfigError, unknown_name
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.experiment.provenance import provenance
 from mmgraph_robust.models import Recommender
-from mmgraph_robust.utils import read_json, write_json
+from mmgraph_robust.utils import device_name, read_json, write_json
 
 _STEPS = (20, 60)
 _BATCH = 2048
@@ -35,6 +37,7 @@ def main(
     name: options.Data = "hm",
     only: options.Backbones = "",
     threads: options.Threads = 2,
+    device: options.Device = "cpu",
     repeats: Annotated[int, typer.Option(help="Timed passes.", min=1)] = 5,
     folder: options.Folder = options.DATA,
     out: options.Added = RESULTS / "cost.json",
@@ -45,20 +48,23 @@ def main(
         if model not in spaces()["models"]:
             raise ConfigError(unknown_name("backbone", model, spaces()["models"]))
     result: dict[str, Any] = read_json(out) if out.exists() else {"models": {}}
+    check_device(device)
     with options.measuring(threads):
         data = read_data(name, folder)
-        about = {"dataset": name, "threads": torch.get_num_threads(), "repeats": repeats}
+        about = {
+            "dataset": name, "threads": torch.get_num_threads(), "device": device_name(device), "repeats": repeats
+        }  # fmt: skip
         if result.get("models") and any(result[key] != value for key, value in about.items()):
             raise ConfigError(f"{out} holds what was measured otherwise than {about}: name another file by --out")
         result |= about
-        origin = provenance(data, "cpu")
+        origin = provenance(data, device)
         for model in tqdm(chosen):
             kind: type[Recommender] = getattr(models, model)
             if kind.feature_path == "none":
                 continue
             path = QUALITY / name / f"{model}.json"
             arguments = read_json(path)["chosen"]["model"] if path.exists() else {}
-            cost = _cost(kind.from_data(data, **arguments, seed=0), data, repeats)
+            cost = _cost(kind.from_data(data, **arguments, seed=0).to(device), data, repeats)
             result["models"][model] = cost | {"provenance": origin}
             write_json(out, result)
 
@@ -85,6 +91,7 @@ def _training_step(model: Recommender, data: HeteroData) -> Callable[[], object]
     def step() -> None:
         model.zero_grad(set_to_none=True)
         model.loss(model(features, graph), batch, features).backward()
+        synchronize(model.device)
 
     return step
 

@@ -16,7 +16,7 @@ from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.experiment.report import without_users
 from mmgraph_robust.reporting import full, read_entries, read_source, to_markdown
 from mmgraph_robust.reporting.settings import format_budget
-from mmgraph_robust.utils import atomic_write, read_json, write_json, write_text
+from mmgraph_robust.utils import atomic_write, write_json, write_text
 
 RESULTS = options.RESULTS / "robustness"
 METRIC = "recall@20"
@@ -233,9 +233,9 @@ def page(folder: Path) -> str:
             doubts(entries),
             f"All attacks, budgets, modalities and policies: [{name}/full.md]({name}/full.md).",
         ]
-    cost = folder / "cost.json"
-    if cost.exists():
-        parts += ["## What it costs", cost_table(read_json(cost))]
+    # Another machine's lie beside them.
+    for title, measured in options.costs(folder, "What it costs"):
+        parts += [title, cost_table(measured)]
     return "\n\n".join(parts) + "\n"
 
 

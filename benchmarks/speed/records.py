@@ -16,6 +16,7 @@ import torch
 from benchmarks import options
 from benchmarks.speed.case import Settings
 from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.utils import device_name as gpu_name
 from mmgraph_robust.utils import read_json
 
 Record = dict[str, Any]
@@ -27,7 +28,7 @@ def device_name(settings: Settings) -> str:
     """The GPU's name, or the processor's with the number of threads."""
     device = torch.device(settings.device)
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return gpu_name(device)
     return f"{_processor()}, {settings.threads} thread{'s' * (settings.threads != 1)}"
 
 

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from mmgraph_robust.data import features
 from mmgraph_robust.training import data_hash
-from mmgraph_robust.utils import hash_tensors
+from mmgraph_robust.utils import device_name, hash_tensors
 from mmgraph_robust.version import __version__
 
 _PACKAGES = ("torch", "torch-geometric", "numpy")
@@ -21,13 +21,15 @@ _PACKAGES = ("torch", "torch-geometric", "numpy")
 
 def provenance(data: HeteroData, device: str) -> dict[str, str]:
     """Hashes of the data, versions, commit, device, machine and time, as plain strings."""
+    name = device_name(device)
+    gpu = "" if name == torch.device(device).type else f", {name}"
     result = {
         "version": __version__,
         "commit": _COMMIT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "device": device,
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads{gpu}",
         "data_hash": data_hash(data),
         "feature_hash": hash_tensors(**features(data)),
     }

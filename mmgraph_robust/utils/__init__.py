@@ -3,7 +3,7 @@
 from mmgraph_robust.utils.arguments import Checked, Described, is_whole
 from mmgraph_robust.utils.chunk import chunks
 from mmgraph_robust.utils.dense import matmul
-from mmgraph_robust.utils.devices import is_on
+from mmgraph_robust.utils.devices import device_name, is_on
 from mmgraph_robust.utils.domains import Categorical, Choice, Domain, Float, Int
 from mmgraph_robust.utils.files import atomic_write, check_out, read_json, sha256_file, write_json, write_text
 from mmgraph_robust.utils.finite import bad_gradient
@@ -33,6 +33,7 @@ __all__ = [
     "child_generator",
     "chunks",
     "claim",
+    "device_name",
     "evaluating",
     "find_class",
     "hash_json",

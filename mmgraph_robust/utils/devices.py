@@ -16,3 +16,13 @@ def is_on(device: torch.device, wanted: torch.device | str) -> bool:
     if str(wanted) == device.type == "cuda":
         return device.index == torch.cuda.current_device()
     return device == wanted
+
+
+def device_name(device: torch.device | str) -> str:
+    """What computes there: a GPU's own name, else the kind of device.
+
+    Args:
+        device: The device.
+    """
+    kind = torch.device(device).type
+    return torch.cuda.get_device_name(device) if kind == "cuda" else kind

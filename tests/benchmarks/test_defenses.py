@@ -545,7 +545,10 @@ def test_the_command_writes_entries_pictures_and_a_page(small, folder, work, tmp
     )
     (tmp_path / "cost.json").write_text(
         json.dumps(
-            {"models": {"VBPR": {"dataset": "shop", "threads": 1, "measured": {"Fog": {"seconds": 3, "plain": 2}}}}}
+            {
+                "device": "cpu",
+                "models": {"VBPR": {"dataset": "shop", "threads": 1, "measured": {"Fog": {"seconds": 3, "plain": 2}}}},
+            }
         )
     )
     text = page(tmp_path)
@@ -612,6 +615,14 @@ def test_costs_stand_beside_the_plain_epoch_of_their_own_hour(small, folder, tmp
     assert "| none | 2.00 to 4.00 s |" in text
     assert "| AdversarialTraining | 1.50 |" in text
     assert "| FreeAdversarialTraining | 2.00 |" in text
+    assert text.count("## Cost") == 1
+    with pytest.raises(ConfigError, match="cost.json holds what was measured on cpu: name another file by --out"):
+        monkeypatch.setattr("benchmarks.defenses.cost.device_name", lambda _: "Big GPU")
+        measure("shop", only="VBPR", threads=1, folder=folder, out=tmp_path / "cost.json", defenses="")
+    seconds.append({"none": 0.5, "AdversarialTraining": 1.5})
+    measure("shop", only="VBPR", threads=1, folder=folder, out=tmp_path / "cost-big.json", defenses="")
+    text = page(tmp_path)
+    assert text.index("## Cost\n") < text.index("## Cost: Big GPU") < text.index("| AdversarialTraining | 3.00 |")
 
 
 def test_the_page_shows_every_backbone_with_something_to_compare(small, tmp_path, monkeypatch):

@@ -131,7 +131,10 @@ def test_page_and_picture(entries, tmp_path):
         write_json(tmp_path / "shop" / f"{entry['model']}.json", entry)
     (tmp_path / "empty").mkdir()
     cost_of = {"training_step": 0.01, "attack_step": {"frozen": 0.012, "rebuilt": 0.02}, "suite": 61.0}
-    write_json(tmp_path / "cost.json", {"dataset": "shop", "threads": 1, "repeats": 3, "models": {"VBPR": cost_of}})
+    write_json(
+        tmp_path / "cost.json",
+        {"device": "cpu", "dataset": "shop", "threads": 1, "repeats": 3, "models": {"VBPR": cost_of}},
+    )
     text = table.page(tmp_path)
     assert "## shop" in text
     assert "## empty" not in text
