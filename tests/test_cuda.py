@@ -6,10 +6,25 @@ import pytest
 import torch
 
 import mmgraph_robust as mr
-from mmgraph_robust.attacks import PGD, MinimalBudget, Noise, SingleStep, Square, ThreatModel, Transfer
+from mmgraph_robust.attacks import (
+    APGD,
+    MIM,
+    PGD,
+    SPSA,
+    GraphRelaxation,
+    MinimalBudget,
+    NeighbourSwap,
+    Noise,
+    SingleStep,
+    Square,
+    ThreatModel,
+    Transfer,
+    Universal,
+)
 from mmgraph_robust.attacks.base import Kind
 from mmgraph_robust.defenses import Defense, Smoothed, TrustedItemGraph
-from mmgraph_robust.models import FREEDOM, GRCN, VBPR
+from mmgraph_robust.experiment import RunConfig, run
+from mmgraph_robust.models import FREEDOM, GRCN, LATTICE, MMGCN, VBPR
 from mmgraph_robust.training import load_model, save_model
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -47,6 +62,54 @@ def test_models_around_models_are_where_they_are(shop, device):
         assert {x.device.type for x in around.state_dict().values()} == {device}
         assert 0 <= mr.evaluate(around, shop)["recall@20"] <= 1
         assert SingleStep()(around, shop, ThreatModel(["visual"], 0.1)).data["item"].x_visual.device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN, FREEDOM, LATTICE])
+def test_evaluations_run_where_the_model_is_and_find_what_they_find_on_the_cpu(shop, device, kind):
+    here = kind.from_data(shop, embedding_dim=4)
+    there = kind.from_data(shop, embedding_dim=4).to(device)
+    threat = ThreatModel(["visual", "textual"], 0.1)
+    through_graph = kind.feature_path == "graph"
+    own = [GraphRelaxation(2), NeighbourSwap(2)] if through_graph else [APGD(2), MIM(2), Universal(2)]
+    for attack in (*own, SPSA(20)):
+        found = attack(there, shop, threat)
+        assert all(x.device.type == "cpu" for x in (found.data["item"].x_visual, found.data["item"].x_textual))
+        assert 0 <= found.after["recall@20"] <= 1
+    shares, expected = (mr.evaluation.modality_shares(model, shop) for model in (there, here))
+    assert shares.keys() == expected.keys() == {"visual", "textual"}
+    for name, values in shares.items():
+        assert values == pytest.approx(expected[name], abs=0.02)
+    attacks = {"attack": PGD(2), "minimal": MinimalBudget(2, 2, 2)}
+    assert mr.evaluation.diagnose(there, shop, **attacks).keys() == mr.evaluation.diagnose(here, shop, **attacks).keys()
+    sensitive = mr.evaluation.find_sensitive(there, shop, attack=own[0])
+    assert sensitive is None or sensitive["by_metric"] in ("visual", "textual")
+    assert through_graph or sensitive is not None
+    if kind is VBPR:
+        certified = [mr.evaluation.certify(model, shop, threat).certified for model in (there, here)]
+        assert certified[0] == pytest.approx(certified[1], abs=0.02)
+    if not through_graph:
+        smoothed = mr.evaluation.smoothed_recall(there, shop, threat, sigma=0.1, samples=20)
+        assert 0 <= smoothed.expected_lower <= smoothed.expected <= 1
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def test_a_run_computes_where_it_is_told_to(tmp_path, device):
+    config = RunConfig({
+        "name": "toy", "seeds": [0],
+        "data": {"format": "synthetic", "num_users": 60, "num_items": 40, "modalities": {"visual": 6, "textual": 5}},
+        "training": {"max_epochs": 2, "batch_size": 128},
+        "models": [{"name": "FREEDOM", "embedding_dim": 4, "knn_k": 3}, {"name": "GRCN", "embedding_dim": 4}],
+        "defenses": [
+            {"name": "none"}, {"name": "ModalityBalancing", "sensitive": "auto", "only": ["GRCN"]},
+            {"name": "Smoothed", "only": ["GRCN"]},
+        ],
+        "attacks": [{"name": "PGD", "steps": 2}, {"name": "Square", "queries": 5}],
+    })  # fmt: skip
+    entries = run(config, tmp_path / device, progress=False, device=device)
+    assert {entry["provenance"]["device"] for entry in entries} == {device}
+    assert {(entry["model"], entry["defense"]) for entry in entries} >= {("GRCN", "none"), ("GRCN", "Smoothed")}
+    assert run(config, tmp_path / device, progress=False, device=device) == entries
 
 
 @NEEDS_GPU
