@@ -120,6 +120,17 @@ def flags(results: Sequence[Result]) -> list[str]:
     return [f"- {text} (at {', '.join(sorted(budgets))})" for text, budgets in sorted(found.items())]
 
 
+def elsewhere(results: Sequence[Result]) -> str:
+    """Which runs did not compute on a CPU, as most did."""
+    found = []
+    for result in results:
+        seeds = [r["seed"] for r in result["runs"] if r["test"].get("provenance", {}).get("device", "cpu") != "cpu"]
+        if seeds:
+            some = "" if len(seeds) == len(result["runs"]) else f" (seed {', '.join(map(str, seeds))})"
+            found.append(f"`{result['defense']}`{some}")
+    return f"- Trained and judged on a GPU, the others on a CPU: {', '.join(sorted(found))}" if found else ""
+
+
 def outdated(results: Sequence[Result]) -> str:
     """Which rows were judged by other attacks than today's."""
     today = {attacks_key(judge, "test") for judge in JUDGES.values()}
@@ -198,7 +209,7 @@ def page(folder: Path) -> str:
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
             if own or refused:
-                measured = [table(own), "\n".join(flags(own)), outdated(own)] if own else []
+                measured = [table(own), "\n".join(flags(own)), elsewhere(own), outdated(own)] if own else []
                 parts += [f"## {name}, {model}", *measured, refusals(refused)]
     for title, measured in options.costs(folder, "Cost"):
         parts += [title, cost_table(measured)]

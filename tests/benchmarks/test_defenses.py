@@ -27,7 +27,7 @@ from benchmarks.defenses.search import (
     spaces,
     told_by,
 )
-from benchmarks.defenses.table import outdated, page, table, write
+from benchmarks.defenses.table import elsewhere, outdated, page, table, write
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
@@ -518,6 +518,15 @@ def entry(defense, clean, left, seeds=1, flags=None):
         "dataset": "shop", "model": "VBPR", "defense": defense, "chosen": {"budget": 0.1}, "candidates": [{}] * 3,
         "runs": [run(seed) for seed in range(seeds)],
     }  # fmt: skip
+
+
+def test_the_page_tells_what_a_gpu_computed(small):
+    results = [entry("Fog", 0.2, 0.1, seeds=2), entry("Rain", 0.2, 0.1, seeds=2), entry("Sun", 0.2, 0.1)]
+    assert elsewhere(results) == ""
+    for run in (*results[1]["runs"], results[0]["runs"][1]):
+        run["test"]["provenance"] = {"device": "cuda"}
+    results[2]["runs"][0]["test"]["provenance"] = {"device": "cpu"}
+    assert elsewhere(results) == "- Trained and judged on a GPU, the others on a CPU: `Fog` (seed 1), `Rain`"
 
 
 def test_the_table_tells_declines_beside_the_undefended_one(small):
