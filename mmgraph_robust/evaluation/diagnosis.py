@@ -263,8 +263,10 @@ def modality_shares(
     Returns:
         Per modality ``clean``, the recall with everything; ``mean_features``, that with every item's features replaced
         by the catalogue's mean, item graphs rebuilt (the model may still use the modality's constant part);
-        ``without_channel``, that of the scores without the modality's channel (missing where it has none); and
-        ``only_channel``, that of the channel's scores alone.
+        ``permuted_features``, that with the items' features dealt out among them anew, always alike: permutation
+        importance (`"Random Forests" <https://doi.org/10.1023/A:1010933404324>`_, Breiman 2001), which a model cannot
+        inflate by failing on features that no item has; ``without_channel``, that of the scores without the modality's
+        channel (missing where it has none); and ``only_channel``, that of the channel's scores alone.
     """
     evaluator = Evaluator(data, split, [k], ["recall"])
     name = f"recall@{k}"
@@ -273,12 +275,12 @@ def modality_shares(
     result = {}
     for modality in model.modalities:
         x = features_of(data, [modality])[modality]
+        order = torch.randperm(x.size(0), generator=child_generator(0, "modality_shares")).to(x.device)
         mean = x.mean(0, keepdim=True).expand_as(x).contiguous()
         graph = graph_under(model, data, ThreatModel([modality]))
-        entry = {
-            "clean": clean,
-            "mean_features": evaluator(embed(model, with_features(data, {modality: mean}), graph))[name],
-        }
+        entry = {"clean": clean}
+        for key, changed in (("mean_features", mean), ("permuted_features", x[order])):
+            entry[key] = evaluator(embed(model, with_features(data, {modality: changed}), graph))[name]
         rest = [c for c in embeddings.channels if c != modality]
         if modality in embeddings.channels:
             entry["only_channel"] = evaluator(embeddings.subset([modality]))[name]

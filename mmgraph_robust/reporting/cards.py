@@ -35,6 +35,7 @@ _EXAMPLES = 3
 _CARRIES = {
     "clean": "with everything",
     "mean_features": "its features all the same",
+    "permuted_features": "another item's features",
     "without_channel": "without its channel",
     "only_channel": "its channel alone",
 }
@@ -187,8 +188,8 @@ def _carries_table(carries: Mapping[str, Mapping[str, float]]) -> Table:
         shown = [text_cell(NOT_APPLICABLE) if value is None else number_cell(value) for value in numbers]
         cells.append([text_cell(modality), *shown])
     note = (
-        "Recall on clean features, validation items not masked: with every item's features replaced by their mean, and "
-        "of parts of the score alone."
+        "Recall on clean features, validation items not masked: with every item's features replaced by their mean, "
+        "with the items' features dealt out anew, and of parts of the score alone."
     )
     return Table.from_cells("What each modality carries", columns, cells, [note])
 

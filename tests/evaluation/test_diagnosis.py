@@ -7,6 +7,7 @@ import torch
 
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, MinimalBudget, SingleStep, ThreatModel
+from mmgraph_robust.data import with_features
 from mmgraph_robust.errors import ConfigError, DataError
 from mmgraph_robust.evaluation import (
     Evaluator,
@@ -119,6 +120,12 @@ def test_what_a_modality_carries(shop, trained):
         # In a linear model the mean's part is the same for all items.
         assert shares[name]["mean_features"] == pytest.approx(shares[name]["without_channel"], abs=0.01)
         assert shares[name]["mean_features"] < shares[name]["clean"]
+        assert shares[name]["permuted_features"] < shares[name]["clean"]
+    assert modality_shares(trained, shop) == shares
+    # Items that are all alike lose nothing when they are dealt out anew.
+    alike = with_features(shop, {"visual": shop["item"].x_visual[:1].expand(80, -1).contiguous()})
+    same = modality_shares(trained, alike)["visual"]
+    assert same["permuted_features"] == same["mean_features"] == same["clean"]
     graph = modality_shares(FREEDOM.from_data(shop, embedding_dim=4, knn_k=5), shop)
     assert graph["visual"]["mean_features"] != graph["visual"]["clean"]
 
