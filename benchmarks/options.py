@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 
 from mmgraph_robust.data import DataWarning
-from mmgraph_robust.utils import keep_freed_memory, read_json
+from mmgraph_robust.utils import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / ".." / "shared" / "data"
@@ -40,20 +40,6 @@ def listed(text: str, separator: str = ",") -> list[str]:
 def file_name(*labels: str) -> str:
     """The labels as a file's name, without its ending."""
     return "-".join(re.sub("[^A-Za-z0-9]+", "-", label) for label in labels)
-
-
-def costs(folder: Path, title: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What was measured of costs, each device's under a heading of its own.
-
-    Args:
-        folder: Holds ``cost.json`` and, of other devices, ``cost-*.json``.
-        title: The heading of the first.
-    """
-    for path in [folder / "cost.json", *sorted(folder.glob("cost-*.json"))]:
-        if path.exists():
-            found = read_json(path)
-            where = "" if found["device"] == "cpu" else f": {found['device']}"
-            yield f"## {title}{where}", found
 
 
 @contextmanager

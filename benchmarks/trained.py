@@ -48,7 +48,7 @@ def train_once(
                 "best_epoch": history.best_epoch,
                 "stopped_early": history.stopped_early,
                 "seconds": history.seconds,
-                "provenance": provenance(data, model.device.type),
+                "provenance": provenance(data, str(model.device)),
             }
             write_json(kept, record)
     found: dict[str, Any] = read_json(kept)

@@ -20,6 +20,7 @@ from benchmarks.defenses.search import (
     told_by,
 )
 from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.utils import read_json, write_json
 
 
@@ -37,8 +38,10 @@ def main(
 ) -> None:
     """What defenses are worth on one backbone after an equal search on validation.
 
-    Goes on where it was killed; what an earlier result tells (of fewer seeds, say) is not done again.
+    Goes on where it was killed; what an earlier result tells (of fewer seeds, say) is not done again, whichever device
+    it is of: the page names what was not computed on a CPU.
     """
+    check_device(device)
     chosen = options.listed(only, ";") or labels_for(name, model)
     pick("models", model)
     for label in chosen:

@@ -18,7 +18,8 @@ from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces
 from mmgraph_robust import defenses
 from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, unknown_name
-from mmgraph_robust.utils import atomic_write, read_json, write_json
+from mmgraph_robust.experiment.build import check_device
+from mmgraph_robust.utils import atomic_write, device_name, read_json, write_json
 
 _COLUMNS = 4
 _CLEAN, _ATTACKED = "#0072B2", "#D55E00"
@@ -157,14 +158,19 @@ def main(
     progress: options.Progress = True,
 ) -> None:
     """Ablates a defense on one backbone; goes on where it was killed."""
+    check_device(device)
     pick("models", model)
     pick("ablations", defense)
     stem = options.file_name("ablation", name, model, defense)
     path = out / f"{stem}.json"
     known = read_json(path) if only and path.exists() else None
+    place = device_name(device)
+    if known is not None and known.get("device", "cpu") != place:
+        raise ConfigError(f"{path} holds panels of {known.get('device', 'cpu')}: name another folder by --out")
     with options.measuring(threads):
         trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name), device)
-        result = {"dataset": name} | ablate(trainer, model, defense, options.listed(only), known)
+        about = {"dataset": name, "device": place}
+        result = about | ablate(trainer, model, defense, options.listed(only), known)
     write_json(path, result)
     draw(result, out / f"{stem}.png")
     print(f"written to {out / stem}.png")

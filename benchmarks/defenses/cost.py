@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from benchmarks import options
+from benchmarks.costs import device_of
 from benchmarks.defenses.search import (
     RESULTS,
     Trainer,
@@ -52,8 +53,8 @@ def main(
     check_device(device)
     empty = {"device": device_name(device), "models": {}}
     result: dict[str, Any] = read_json(out) if out.exists() else empty
-    if result["device"] != empty["device"]:
-        raise ConfigError(f"{out} holds what was measured on {result['device']}: name another file by --out")
+    if device_of(result) != empty["device"]:
+        raise ConfigError(f"{out} holds what was measured on {device_of(result)}: name another file by --out")
     with options.measuring(threads):
         data = read_data(name, folder)
         for model in tqdm(backbones):

@@ -148,7 +148,7 @@ class Trainer:
         """
         training = self._planned(model, label, arguments, seed)
         record, test = self._told(training, "validation"), self._told(training, "test")
-        # Only together: a model that is trained anew is that of before but for rounding.
+        # Only together: a model that is trained anew is that of before but for rounding, or a device.
         if record is None or test is None:
             record, test = self._validated(training), self._judged(training, "test", self._test)
         return record | {"test": test}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import options
+from benchmarks.costs import sections
 from benchmarks.defenses.overview import draw
 from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, spaces
 from mmgraph_robust.utils import read_json, write_text
@@ -121,14 +121,21 @@ def flags(results: Sequence[Result]) -> list[str]:
 
 
 def elsewhere(results: Sequence[Result]) -> str:
-    """Which runs did not compute on a CPU, as most did."""
-    found = []
+    """What was not computed on a CPU, as most was: candidates, and seeds in training or test."""
+    found, names = [], set()
     for result in results:
-        seeds = [r["seed"] for r in result["runs"] if r["test"].get("provenance", {}).get("device", "cpu") != "cpu"]
-        if seeds:
-            some = "" if len(seeds) == len(result["runs"]) else f" (seed {', '.join(map(str, seeds))})"
-            found.append(f"`{result['defense']}`{some}")
-    return f"- Trained and judged on a GPU, the others on a CPU: {', '.join(sorted(found))}" if found else ""
+        candidates = [_other_device(record.get("provenance", {})) for record in result["candidates"]]
+        runs = {
+            run["seed"]: _other_device(run.get("provenance", {})) or _other_device(run["test"].get("provenance", {}))
+            for run in result["runs"]
+        }
+        parts = ["candidates"] * any(candidates)
+        if seeds := [str(seed) for seed, device in runs.items() if device]:
+            parts.append(f"seed {', '.join(seeds)}")
+        if parts:
+            found.append(f"`{result['defense']}` ({'; '.join(parts)})")
+            names.update(device for device in (*candidates, *runs.values()) if device)
+    return f"- Computed on {', '.join(sorted(names))}, all else on a CPU: {', '.join(sorted(found))}" if found else ""
 
 
 def outdated(results: Sequence[Result]) -> str:
@@ -211,7 +218,7 @@ def page(folder: Path) -> str:
             if own or refused:
                 measured = [table(own), "\n".join(flags(own)), elsewhere(own), outdated(own)] if own else []
                 parts += [f"## {name}, {model}", *measured, refusals(refused)]
-    for title, measured in options.costs(folder, "Cost"):
+    for title, measured in sections(folder, "Cost"):
         parts += [title, cost_table(measured)]
     for path in sorted(folder.glob("ablation-*.json")):
         found = read_json(path)
@@ -237,6 +244,12 @@ def write(folder: Path) -> None:
         if panels:
             draw(panels, clean, lambda run, b: left(run, "suite", everything(run), b), folder / f"overview-{name}.png")
     write_text(folder / "README.md", page(folder))
+
+
+def _other_device(origin: dict[str, str]) -> str:
+    """A device that is no CPU, by its own name where a provenance holds it; nothing for a CPU."""
+    device = origin.get("device", "cpu")
+    return "" if device == "cpu" else origin.get("machine", device).split(", ")[-1]
 
 
 def _values(result: Result, of: Callable[[Run], float | None]) -> list[float]:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks import options
+from benchmarks.costs import sections
 from mmgraph_robust.attacks.checks import EXPLANATIONS
 from mmgraph_robust.experiment.report import without_users
 from mmgraph_robust.reporting import full, read_entries, read_source, to_markdown
@@ -233,8 +234,7 @@ def page(folder: Path) -> str:
             doubts(entries),
             f"All attacks, budgets, modalities and policies: [{name}/full.md]({name}/full.md).",
         ]
-    # Another machine's lie beside them.
-    for title, measured in options.costs(folder, "What it costs"):
+    for title, measured in sections(folder, "What it costs"):
         parts += [title, cost_table(measured)]
     return "\n\n".join(parts) + "\n"
 
@@ -244,7 +244,9 @@ def cost_table(cost: dict[str, Any]) -> str:
     lines = [
         f"On {cost['dataset']}, {cost['threads']} threads, medians of {cost['repeats']}; the suite once. A "
         "training step is forward, loss and backward, 2,048 triples, without the optimiser; an attack's step is what "
-        "each of 40 steps more adds to PGD, all known positives ranked from time to time included.",
+        "each of 40 steps more adds to PGD, all known positives ranked from time to time included. Where no item "
+        "graph is read (VBPR, MMGCN), frozen and rebuilt are the same work, and differ by what the "
+        "measurement is uncertain.",
         "",
         "| backbone | training step, ms | attack's step, frozen, ms | ratio | rebuilt, ms | ratio | suite, s |",
         "|---|---:|---:|---:|---:|---:|---:|",

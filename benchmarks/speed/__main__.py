@@ -16,13 +16,14 @@ from benchmarks.speed.clock import copy_bandwidth
 from benchmarks.speed.measure import measure, steps
 from benchmarks.speed.records import add, begin, default_path, provenance
 from benchmarks.speed.table import flat
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.utils import keep_freed_memory, write_json
 
 
 def main(
     only: Annotated[str, typer.Option(help=f"Operations, separated by commas, of: {', '.join(OPERATIONS)}.")] = "",
     named: Annotated[str, typer.Option(help="Only cases whose names hold this text.")] = "",
-    device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
+    device: options.Device = "cpu",
     threads: options.Threads = 0,
     repeats: Annotated[int, typer.Option(help="Timed passes per contestant; slow ones get fewer.", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="Default: benchmarks/results/speed/<device>.json.")] = None,
@@ -40,8 +41,7 @@ def main(
         raise typer.BadParameter(f"--only knows {', '.join(OPERATIONS)} (got {', '.join(unknown)})")
     if million not in ("", "faiss", "torch"):
         raise typer.BadParameter(f"--million knows 'faiss' and 'torch' (got '{million}')")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("--device cuda needs a GPU, and torch sees none")
+    check_device(device)
     if threads:
         torch.set_num_threads(threads)
     if keep_freed:

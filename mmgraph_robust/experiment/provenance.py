@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "torch-geometric", "numpy")
 def provenance(data: HeteroData, device: str) -> dict[str, str]:
     """Hashes of the data, versions, commit, device, machine and time, as plain strings."""
     name = device_name(device)
-    gpu = "" if name == torch.device(device).type else f", {name}"
+    gpu = f", {name}" if torch.device(device).type == "cuda" else ""
     result = {
         "version": __version__,
         "commit": _COMMIT,

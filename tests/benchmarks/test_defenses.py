@@ -526,7 +526,27 @@ def test_the_page_tells_what_a_gpu_computed(small):
     for run in (*results[1]["runs"], results[0]["runs"][1]):
         run["test"]["provenance"] = {"device": "cuda"}
     results[2]["runs"][0]["test"]["provenance"] = {"device": "cpu"}
-    assert elsewhere(results) == "- Trained and judged on a GPU, the others on a CPU: `Fog` (seed 1), `Rain`"
+    assert elsewhere(results) == "- Computed on cuda, all else on a CPU: `Fog` (seed 1), `Rain` (seed 0, 1)"
+    # Its name is told, and so are a training elsewhere and candidates.
+    results[2]["runs"][0]["provenance"] = {"device": "cuda:0", "machine": "Linux x86_64, 1 threads, Big GPU"}
+    assert elsewhere(results[2:]) == "- Computed on Big GPU, all else on a CPU: `Sun` (seed 0)"
+    results[2]["candidates"] = [{"provenance": {"device": "cuda"}}, {}]
+    assert "`Sun` (candidates; seed 0)" in elsewhere(results)
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(small, tmp_path):
+    for program, arguments in ((main, ("shop", "VBPR")), (ablation, ("shop", "VBPR", "AdversarialTraining"))):
+        with pytest.raises(ConfigError, match="'device' expects one that torch can use here"):
+            program(*arguments, device="nowhere", folder=tmp_path / "nothing", out=tmp_path)
+    with pytest.raises(ConfigError, match="'device' expects one that torch can use here"):
+        measure("shop", only="VBPR", device="nowhere", folder=tmp_path / "nothing", out=tmp_path / "cost.json")
+
+
+def test_panels_of_another_device_are_not_kept(small, folder, tmp_path):
+    path = tmp_path / "ablation-shop-VBPR-AdversarialTraining.json"
+    path.write_text(json.dumps({"device": "Big GPU", "panels": {}}))
+    with pytest.raises(ConfigError, match="holds panels of Big GPU: name another folder by --out"):
+        ablation("shop", "VBPR", "AdversarialTraining", only="weight", folder=folder, work=tmp_path, out=tmp_path)
 
 
 def test_the_table_tells_declines_beside_the_undefended_one(small):
@@ -628,6 +648,7 @@ def test_costs_stand_beside_the_plain_epoch_of_their_own_hour(small, folder, tmp
     with pytest.raises(ConfigError, match="cost.json holds what was measured on cpu: name another file by --out"):
         monkeypatch.setattr("benchmarks.defenses.cost.device_name", lambda _: "Big GPU")
         measure("shop", only="VBPR", threads=1, folder=folder, out=tmp_path / "cost.json", defenses="")
+    assert "## Cost: Big GPU" not in text
     seconds.append({"none": 0.5, "AdversarialTraining": 1.5})
     measure("shop", only="VBPR", threads=1, folder=folder, out=tmp_path / "cost-big.json", defenses="")
     text = page(tmp_path)
