@@ -13,6 +13,8 @@ import torch
 import typer
 
 from mmgraph_robust.data import DataWarning
+from mmgraph_robust.errors import ConfigError
+from mmgraph_robust.experiment.build import check_device
 from mmgraph_robust.utils import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +26,18 @@ Model = Annotated[str, typer.Argument(help="The backbone, as spaces.toml names i
 Backbones = Annotated[str, typer.Option(help="Backbones, separated by commas; all by default.")]
 Defenses = Annotated[str, typer.Option(help="Defenses, separated by semicolons; all by default.")]
 Threads = Annotated[int, typer.Option(help="Threads; 0 takes torch's default.", min=0)]
-Device = Annotated[str, typer.Option(help="Where to compute, e.g. cpu or cuda.")]
+
+
+def _there(device: str) -> str:
+    """A wrong device is told as any wrong option is."""
+    try:
+        check_device(device)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    return device
+
+
+Device = Annotated[str, typer.Option(help="Where to compute, e.g. cpu or cuda.", callback=_there)]
 Folder = Annotated[Path, typer.Option(help="Where the data sets lie.")]
 Work = Annotated[Path, typer.Option(help="Trained models and what a killed run goes on from.")]
 Out = Annotated[Path, typer.Option(help="Where the results go.")]

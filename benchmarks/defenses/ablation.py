@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks import options
+from benchmarks.costs import device_of
 from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces, told_by
 from mmgraph_robust import defenses
 from mmgraph_robust.data import modalities
@@ -165,8 +166,8 @@ def main(
     path = out / f"{stem}.json"
     known = read_json(path) if only and path.exists() else None
     place = device_name(device)
-    if known is not None and known.get("device", "cpu") != place:
-        raise ConfigError(f"{path} holds panels of {known.get('device', 'cpu')}: name another folder by --out")
+    if known is not None and device_of(known) != place:
+        raise ConfigError(f"{path} holds panels of {device_of(known)}: name another folder by --out")
     with options.measuring(threads):
         trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name), device)
         about = {"dataset": name, "device": place}
