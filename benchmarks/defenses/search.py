@@ -68,8 +68,6 @@ def read_data(name: str, folder: Path) -> HeteroData:
 def candidates(label: str, model: str | None = None) -> list[Settings]:
     """The arguments that a defense is tried with; one set where nothing is searched.
 
-    A ``feature_scale`` among them is the model's.
-
     Args:
         label: The defense.
         model: The backbone, with which the lists may go further.
@@ -164,7 +162,7 @@ class Trainer:
     def _planned(self, model: str, label: str, arguments: Settings, seed: int) -> _Training:
         start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
         begun = None if start is None else self._planned(model, start, candidates(start)[0], seed)
-        plain, training = self._model(model, label, arguments.get("feature_scale"), seed)
+        plain, training = self._model(model, label, seed)
         victim = wrapped(plain, self.data, label, arguments, seed)
         defense = plugged(label, arguments)
         told = None if defense is None else defense.describe()
@@ -176,7 +174,7 @@ class Trainer:
     def _trained(self, planned: _Training) -> dict[str, Any]:
         """The record of a training whose model then lies in `work`."""
         path, label = planned.path, planned.label
-        victim, training = self._model(planned.model, label, planned.arguments.get("feature_scale"), planned.seed)
+        victim, training = self._model(planned.model, label, planned.seed)
         begun = None if planned.begun is None else self._trained(planned.begun)
         if planned.begun is not None:
             victim.load_state_dict(load_model(planned.begun.path).state_dict())
@@ -206,7 +204,7 @@ class Trainer:
         """
         reasons, tried = [], candidates(label, model)
         for arguments in tried:
-            plain, _ = self._model(model, label, arguments.get("feature_scale"), 0)
+            plain, _ = self._model(model, label, 0)
             defense = plugged(label, arguments)
             # What goes around the model besides is no defense that could refuse it.
             victim = plain if defense is None else wrapped(plain, self.data, label, arguments, 0)
@@ -241,7 +239,7 @@ class Trainer:
             "validation_attacked": self.attacked(model, alone(model), model.modalities, budget, "val"),
         }
 
-    def _model(self, model: str, label: str, scale: dict[str, float] | None, seed: int) -> tuple[Recommender, Settings]:
+    def _model(self, model: str, label: str, seed: int) -> tuple[Recommender, Settings]:
         entry, chosen = pick("defenses", label), pick("models", model)
         training = spaces()["training"] | chosen.get("training", {})
         for key, factor in entry.get("training", {}).items():
@@ -253,8 +251,7 @@ class Trainer:
             other: Recommender = getattr(models, name).from_data(self.data, **own["arguments"], seed=seed)
             return other, spaces()["training"] | own["training"]
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
-        arguments = chosen["arguments"] | ({} if scale is None else {"feature_scale": scale})
-        return backbone(model).from_data(self.data, modalities=names, **arguments, seed=seed), training
+        return backbone(model).from_data(self.data, modalities=names, **chosen["arguments"], seed=seed), training
 
     def attacked(
         self, model: Recommender, attack: Attack, names: tuple[str, ...], budget: float, split: Literal["val", "test"]
@@ -349,14 +346,14 @@ def _comes_late(label: str) -> bool:
 def plugged(label: str, arguments: Settings) -> Defense | None:
     """What the defense of that label plugs into the training; None where it plugs in nothing."""
     kind = defense_class(label)
-    return None if kind is None or issubclass(kind, WrappedModel) else kind(**_own(arguments))
+    return None if kind is None or issubclass(kind, WrappedModel) else kind(**arguments)
 
 
 def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Settings, seed: int) -> Recommender:
     """The model with what the defense of that label, or its wrapper, puts around it; itself where it puts nothing."""
     kind = defense_class(label)
     if kind is not None and issubclass(kind, WrappedModel):
-        return kind(model, data, **_own(arguments), seed=seed)
+        return kind(model, data, **arguments, seed=seed)
     entry = pick("defenses", label)
     if "wrapper" not in entry:
         return model
@@ -364,10 +361,6 @@ def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Setting
         model, data, **{key: value for key, value in entry["wrapper"].items() if key != "name"}, seed=seed
     )
     return found
-
-
-def _own(arguments: Settings) -> Settings:
-    return {key: value for key, value in arguments.items() if key != "feature_scale"}
 
 
 def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:

@@ -300,12 +300,9 @@ def _lost(result: Result, budget: float, seeds: set[int] | None = None) -> float
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
-    def text(value: Any) -> str:
-        if isinstance(value, dict):
-            return " ".join(f"{name} {text(part)}" for name, part in value.items())
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return ", ".join(f"{name} {text(value)}" for name, value in arguments.items())
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in arguments.items()
+    )
 
 
 if __name__ == "__main__":

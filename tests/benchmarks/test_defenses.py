@@ -46,10 +46,6 @@ SMALL = {
         "blind, trained": {
             "control": True, "without": "visual", "name": "AdversarialTraining", "fixed": {"budget": 0.2},
         },
-        "trained, scaled": {
-            "name": "AdversarialTraining", "fixed": {"budget": 0.2},
-            "feature_scale": [{"visual": 0.5}, {"textual": 0.1, "visual": 3.0}],
-        },
         "ids only": {"control": True, "model": {"VBPR": "BPRMF"}},
     },
     "ids": {"BPRMF": {"arguments": {"reg": 0.1}, "training": {"max_epochs": 5}}},
@@ -153,13 +149,13 @@ def test_a_row_for_others_is_left_out_and_a_model_that_cannot_be_built_is_said_f
         "none": {"control": True},
         "elsewhere": {"name": "none", "data": ["tiktok"]},
         "of another": {"name": "none", "models": ["GRCN"]},
-        "wrong": {"name": "none", "feature_scale": [{"acoustic": 0.5}]},
     })  # fmt: skip
-    assert labels_for("shop", "VBPR") == ["none", "wrong"]
-    assert labels_for("tiktok", "GRCN") == ["none", "elsewhere", "of another", "wrong"]
+    assert labels_for("shop", "VBPR") == ["none"]
+    assert labels_for("tiktok", "GRCN") == ["none", "elsewhere", "of another"]
+    monkeypatch.setitem(spaces(), "models", {"VBPR": {"arguments": {"embedding_dim": 0}}})
     counted = Counted()
     monkeypatch.setattr(trained, "fit", counted)
-    with pytest.raises(ConfigError, match="unknown modality 'acoustic'"):
+    with pytest.raises(ConfigError, match="embedding_dim"):
         main("shop", "VBPR", only="", seeds=1, folder=folder, work=tmp_path, out=tmp_path, progress=False, threads=0)
     assert counted.trainings == 0
 
@@ -279,13 +275,6 @@ def test_controls_are_what_they_are_called(small, folder, work):
     trained = search("shop", "VBPR", "blind, trained", trainer, 1)["runs"][0]
     assert trained["file"] != blind["file"]
     assert trained["validation_attacked"] != blind["validation_attacked"]
-    scaled = search("shop", "VBPR", "trained, scaled", trainer, 1)
-    assert [c["arguments"]["feature_scale"] for c in scaled["candidates"]] == [
-        {"visual": 0.5}, {"textual": 0.1, "visual": 3.0},
-    ]  # fmt: skip
-    model = mr.load_model(work / scaled["runs"][0]["file"])
-    assert model.feature_scale == scaled["chosen"]["feature_scale"]
-    assert "feature_scale visual 0.5" in table([scaled | {"chosen": {"feature_scale": {"visual": 0.5}}}])
     ids = search("shop", "VBPR", "ids only", trainer, 1)["runs"][0]
     assert type(mr.load_model(work / ids["file"])).__name__ == "BPRMF"
     assert ids["test"]["attacks"] == []
