@@ -363,13 +363,18 @@ def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Setting
     return found
 
 
+def keeping(tried: list[dict[str, Any]], undefended: float) -> list[dict[str, Any]]:
+    """The candidates that keep the undefended model's clean recall on validation."""
+    floor = (1 - spaces()["search"]["max_clean_loss"]) * undefended
+    return [record for record in tried if record["validation"] >= floor]
+
+
 def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:
     """The most robust candidate on validation of those that keep the undefended model's clean recall.
 
     Where none does, the one that loses least, and of several that lose the same the most robust.
     """
-    floor = (1 - spaces()["search"]["max_clean_loss"]) * undefended
-    kept = [record for record in tried if record["validation"] >= floor]
+    kept = keeping(tried, undefended)
     if not kept or any(record["validation_attacked"] is None for record in kept):
         return max(tried, key=lambda record: (float(record["validation"]), record["validation_attacked"] or 0.0))
     return max(kept, key=lambda record: float(record["validation_attacked"]))

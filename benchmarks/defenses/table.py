@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.costs import sections
 from benchmarks.defenses.overview import draw
-from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, spaces
+from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, keeping, spaces
 from mmgraph_robust.utils import read_json, write_text
 
 Result = dict[str, Any]
@@ -149,6 +149,17 @@ def outdated(results: Sequence[Result]) -> str:
     return f"- Judged by attacks of before, or it is not known by which: {', '.join(sorted(found))}" if found else ""
 
 
+def beyond(results: Sequence[Result]) -> str:
+    """Which rows' candidates, of several, all lose more clean recall than the search allows."""
+    undefended = [r["candidates"][0]["validation"] for r in results if r["defense"] == "none"]
+    found = [
+        f"`{r['defense']}`"
+        for r in results
+        if undefended and len(r["candidates"]) > 1 and not keeping(r["candidates"], undefended[0])
+    ]
+    return f"- No candidate keeps the clean recall on validation: {', '.join(sorted(found))}" if found else ""
+
+
 def shortfall(folder: Path) -> str:
     """How much less than the suite the attack does that is run on each modality alone, where both are run."""
     found = []
@@ -216,7 +227,9 @@ def page(folder: Path) -> str:
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
             if own or refused:
-                measured = [table(own), "\n".join(flags(own)), elsewhere(own), outdated(own)] if own else []
+                measured = (
+                    [table(own), "\n".join(flags(own)), beyond(own), elsewhere(own), outdated(own)] if own else []
+                )
                 parts += [f"## {name}, {model}", *measured, refusals(refused)]
     for title, measured in sections(folder, "Cost"):
         parts += [title, cost_table(measured)]

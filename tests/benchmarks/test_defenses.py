@@ -27,7 +27,7 @@ from benchmarks.defenses.search import (
     spaces,
     told_by,
 )
-from benchmarks.defenses.table import elsewhere, outdated, page, table, write
+from benchmarks.defenses.table import beyond, elsewhere, outdated, page, table, write
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
@@ -504,8 +504,8 @@ def entry(defense, clean, left, seeds=1, flags=None):
         return {"seed": seed, "epochs": 10, "seconds": 5.0, "test": test}
 
     return {
-        "dataset": "shop", "model": "VBPR", "defense": defense, "chosen": {"budget": 0.1}, "candidates": [{}] * 3,
-        "runs": [run(seed) for seed in range(seeds)],
+        "dataset": "shop", "model": "VBPR", "defense": defense, "chosen": {"budget": 0.1},
+        "candidates": [{"validation": clean}] * 3, "runs": [run(seed) for seed in range(seeds)],
     }  # fmt: skip
 
 
@@ -677,6 +677,15 @@ def test_rows_that_other_attacks_judged_are_named(small):
     assert outdated(results[::2]) == ""
     del results[0]["runs"][1]["test"]["attacks_key"]
     assert "`Fog`, `Rain`" in outdated(results)
+
+
+def test_rows_that_were_searched_and_never_kept_the_clean_recall_are_named(small):
+    def result(defense, *clean):
+        return {"defense": defense, "candidates": [{"validation": value} for value in clean]}
+
+    results = [result("none", 1.0), result("Fog", 0.97, 0.975), result("Rain", 0.97, 0.985), result("Snow", 0.9)]
+    assert beyond(results) == "- No candidate keeps the clean recall on validation: `Fog`"
+    assert beyond(results[:1] + results[2:]) == beyond(results[1:]) == ""
 
 
 def test_parts_of_the_undefended_decline_are_of_the_same_seeds():
