@@ -79,7 +79,7 @@ def cost(data: HeteroData, model: str, labels: Sequence[str] = (), device: str =
     Raises:
         ConfigError: If one of the labels is none of a defense that acts in training.
     """
-    others = {"without", "model"}
+    others = {"without", "model", "picked"}
     known = [label for label, entry in spaces()["defenses"].items() if _trains(label) and not entry.keys() & others]
     for label in labels:
         if label not in known:

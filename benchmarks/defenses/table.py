@@ -194,10 +194,9 @@ def page(folder: Path) -> str:
     parts = [
         "# What defenses are worth",
         f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates, more "
-        "where the strongest of them was chosen or none kept the clean recall (then the list went on), and one where "
-        "there is nothing to search or it was *picked*, after more looks at validation than the search has; trained "
-        "with seed 0 and "
-        "judged on the validation split, clean and under PGD (where features act only through an item graph: "
+        "where the strongest of them was chosen or none kept the clean recall (then the list goes on, though not in "
+        "every such row yet), and one where there is nothing to search or it was *picked* by hand; trained with seed 0 "
+        "and judged on the validation split, clean and under PGD (where features act only through an item graph: "
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least (of equals the more robust); only then was the test split read. PGD: 20 "
