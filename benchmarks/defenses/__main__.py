@@ -48,7 +48,7 @@ def main(
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):
         trainer = Trainer(read_data(name, folder), work / name, progress, told_by(out / name), device)
-        refusals = {label: trainer.refusal(model, label) for label in chosen}
+        refusals = {label: trainer.refusal(model, label, name) for label in chosen}
         for label, reason in refusals.items():
             path = out / name / f"{options.file_name(model, label)}.json"
             if reason is not None:

@@ -65,15 +65,16 @@ def read_data(name: str, folder: Path) -> HeteroData:
     return read_mmrec(folder / entry["folder"], features=entry["features"])
 
 
-def candidates(label: str, model: str | None = None) -> list[Settings]:
+def candidates(label: str, name: str | None = None, model: str | None = None) -> list[Settings]:
     """The arguments that a defense is tried with; one set where nothing is searched.
 
     Args:
         label: The defense.
-        model: The backbone, with which the lists may go further.
+        name: The data set; on some, with some backbones, the lists go further.
+        model: The backbone.
     """
     entry = pick("defenses", label)
-    further = entry.get("further", {}).get(model, {})
+    further = entry.get("further", {}).get(name, {}).get(model, {})
     searched = {key: [*values, *further.get(key, [])] for key, values in entry.items() if key not in _OWN_KEYS}
     fixed = entry.get("fixed", {})
     if not searched:
@@ -194,15 +195,15 @@ class Trainer:
     def _validated(self, planned: _Training) -> dict[str, Any]:
         return self._trained(planned) | self._judged(planned, "validation", self._validate)
 
-    def refusal(self, model: str, label: str) -> str | None:
+    def refusal(self, model: str, label: str, name: str | None = None) -> str | None:
         """Why a defense has nothing to act on in that backbone, if so.
 
-        What would be trained is built for it, so that a mistake is raised before hours of work.
+        What would be trained (on the data set `name`) is built for it: a mistake is raised before hours of work.
 
         Raises:
             ConfigError: If a defense cannot be built, or only some of its candidates have something to act on.
         """
-        reasons, tried = [], candidates(label, model)
+        reasons, tried = [], candidates(label, name, model)
         for arguments in tried:
             plain, _ = self._model(model, label, 0)
             defense = plugged(label, arguments)
@@ -386,7 +387,7 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
     if seeds > len(every):
         raise ConfigError(f"'seeds' expects at most the {len(every)} of spaces.toml (got {seeds})")
     undefended = trainer(model, "none", {}, every[0])["validation"]
-    tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label, model)]
+    tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label, name, model)]
     chosen = choose(tried, undefended)["arguments"]
     # What earlier results tell of more seeds is not dropped.
     seeds = max([seeds, *(n for n, seed in enumerate(every, 1) if trainer.knows(model, label, chosen, seed))])

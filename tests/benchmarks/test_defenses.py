@@ -1,5 +1,6 @@
 import copy
 import inspect
+import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -96,13 +97,15 @@ def test_every_defense_gets_the_same_number_of_candidates():
         tried = candidates(label)
         searched = [values for key, values in entry.items() if isinstance(values, list) and key not in room._OWN_KEYS]
         assert len(tried) == (3 if searched else 1)
-        assert set(entry.get("further", {})) <= set(spaces()["models"])
-        for model in spaces()["models"]:
-            more = candidates(label, model)
+        further = {(name, model) for name, models in entry.get("further", {}).items() for model in models}
+        for name, model in itertools.product(spaces()["data"], spaces()["models"]):
+            more = candidates(label, name, model)
             assert more[: len(tried)] == tried
-            assert (len(more) > len(tried)) == (model in entry.get("further", {}))
+            assert (len(more) > len(tried)) == ((name, model) in further)
             assert len({json.dumps(arguments) for arguments in more}) == len(more)
             room.plugged(label, more[-1])
+            further.discard((name, model))
+        assert not further
         name = entry.get("name", label)
         if hasattr(mr.defenses, name):
             assert room.defense_class(label) is getattr(mr.defenses, name)
