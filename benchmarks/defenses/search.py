@@ -244,7 +244,8 @@ class Trainer:
         entry, chosen = pick("defenses", label), pick("models", model)
         training = spaces()["training"] | chosen.get("training", {})
         for key, factor in entry.get("training", {}).items():
-            training[key] = max(1, int(training[key] * factor))
+            whole = "max_epochs" if key == "min_epochs" else key
+            training[key] = max(1, int(training[whole] * factor))
         if "model" in entry:
             # Another backbone, in its own settings.
             name = entry["model"][model]

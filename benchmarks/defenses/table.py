@@ -92,8 +92,8 @@ def cost_table(cost: dict[str, Any]) -> str:
                 "The first row holds the plain one's seconds: they are more than one where rows were timed in several "
                 "hours, in which the same machine is not equally fast; compare rows of one column with that in mind. "
                 "Each defense has its first candidate's arguments. "
-                "What is done once before the first step (CKD's teachers: an own training for every modality) comes on "
-                "top.",
+                "What is done once before the first step (CKD's teachers: an own training for every modality; the "
+                "trained model that AMR and APR begin with) comes on top.",
                 *fewer,
             ]
         ),

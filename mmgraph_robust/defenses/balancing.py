@@ -73,7 +73,8 @@ class ModalityBalancing(Defense):
         detach_vulnerability: Whether the vulnerability is a constant, so that only the other margins are trained.
         detach_cover: Whether the other margins are constants, so that only the vulnerability is trained.
         warmup: Number of epochs at the start without the term.
-        every: Apply the term in every so many steps, with `every` times the weight: cheaper, the same on average.
+        every: Apply the term in every so many steps, with `every` times the weight: cheaper, the same gradient on
+            average.
 
     Source: the formulas above from independent descriptions of the method; the defaults are ours (the
     literature's literal form is ``weight=0.01, pairs=20, eps=1.0, unit="absolute", steps=10``).

@@ -40,7 +40,8 @@ class Smoothed(WrappedModel):
         modalities: The modalities that get noise (default: all that the model reads).
         seed: Seed of the noise.
 
-    Source: the formula above, with one deliberate difference: scores are averaged, not votes for the largest.
+    Source: the formula above, with one deliberate difference: scores are averaged, not votes for the largest. There the
+    model is trained on the same noise; here it is what it is given: see :class:`~mmgraph_robust.defenses.FeatureNoise`.
     """
 
     deviation: Tensor

@@ -45,7 +45,7 @@ class TrustedItemGraph(WrappedModel):
         model: A model that reads item graphs (FREEDOM, LATTICE, MGCN, DRAGON), not yet trained.
         data: The data set, for its training interactions (:obj:`None`: what they say is read from a file afterwards).
         softness: Softness :math:`\tau` of the choice of neighbours; 0 chooses whole ones, as the model does.
-        candidates: How many times the model's number of neighbours share the choice, :math:`c`.
+        candidates: How many times the model's number of neighbours share the choice, :math:`c`; with 1 there is none.
         floor: Weight :math:`\rho` of an edge that no user confirms; 1 trusts all.
         support: How many items :math:`s` confirm an edge of an item at most, those with most users in common.
         seed: Plays no part: nothing is drawn.
@@ -142,11 +142,12 @@ class TrustedItemGraph(WrappedModel):
         if self.softness == 0 or int(others.sum(1).min()) <= k - 1 or k < 2:
             return torch.ones_like(cosine).flatten()
         count = others.sum(1, keepdim=True)
-        mean = (cosine.detach() * others).sum(1, keepdim=True) / count
-        spread = (((cosine.detach() - mean) * others).square().sum(1, keepdim=True) / count).sqrt().clamp(min=1e-6)
+        mean = (cosine * others).sum(1, keepdim=True) / count
+        # Bounded before the root: where all are equal its slope would be infinite.
+        spread = (((cosine - mean) * others).square().sum(1, keepdim=True) / count).clamp(min=1e-12).sqrt()
         temperature = self.softness * spread
         # So far below that nothing is left of it, and near enough to keep the search of the boundary exact.
-        below = mean - 10 * spread - 40 * temperature
+        below = (mean - 10 * spread - 40 * temperature).detach()
         share = soft_topk(torch.where(others, cosine, below), k - 1, temperature)
         return torch.where(own, 1.0, share).flatten()
 

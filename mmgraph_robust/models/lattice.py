@@ -46,7 +46,9 @@ class LATTICE(Recommender):
             a refresh carries gradients to the projections and the modality weights, the steps between use its result as
             constants. 0 refreshes once an epoch, as the official code does. Constants follow no features, so a defense
             that changes them needs 1: every forward pass then learns the graph from the features that it is given.
-            :func:`~mmgraph_robust.training.fit` says so rather than training on the clean ones.
+            :func:`~mmgraph_robust.training.fit` says so rather than training on the clean ones. The share `skip`, the
+            graph of the features as they came, stays what it was compiled from, unless `fit` is given
+            ``graph=Graph.from_data(data)``, of which every pass builds that one anew, too.
         reg: Weight of half the summed squares of the batch's final vectors, per triple.
         feature_scale: See :class:`~mmgraph_robust.models.Recommender`.
         trainable_features: See :class:`~mmgraph_robust.models.Recommender`; only the learned graph reads the trainable

@@ -90,6 +90,7 @@ def fit(
     *,
     seed: int = 0,
     max_epochs: int = 100,
+    min_epochs: int = 1,
     batch_size: int = 2048,
     learning_rate: float = 1e-3,
     learning_rate_decay: float = 1.0,
@@ -116,6 +117,8 @@ def fit(
         defense: Plugged into every step.
         seed: Seed of the order of triples, of negatives, and of the defense.
         max_epochs: Number of passes over the training interactions, at most.
+        min_epochs: And at least: patience counts from there, and the weights are chosen from there on. For a trained
+            model that goes on under a defense, of which the first epochs are the cleanest and the least robust.
         batch_size: Triples per step.
         learning_rate: Adam's step size.
         learning_rate_decay: Its factor per epoch.
@@ -142,7 +145,7 @@ def fit(
             `max_epochs`.
     """
     cutoff = check_settings(
-        max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate,
+        max_epochs=max_epochs, min_epochs=min_epochs, batch_size=batch_size, learning_rate=learning_rate,
         learning_rate_decay=learning_rate_decay, weight_decay=weight_decay, patience=patience, eval_every=eval_every,
         monitor=monitor, checkpoint_every=checkpoint_every,
     )  # fmt: skip
@@ -168,7 +171,7 @@ def fit(
     key, start = "", ""
     if checkpoint is not None:
         start = hash_tensors(**best)
-        settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, eval_every, monitor]
+        settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, min_epochs, eval_every, monitor]
         key = hash_json(
             [
                 TRAINING_VERSION, *settings, type(model).__name__, describe_model(model),
@@ -179,10 +182,10 @@ def fit(
             start, best = _resume(Path(checkpoint), key, start, max_epochs, model, optimizer, history, defense)
             if history.epochs == max_epochs and monitor not in history.records[-1]:
                 # It was to go on when it was written; now this is the end, which is validated.
-                best = _judge(history.records[-1], evaluator, model, data, graph, history, best)
+                best = _judge(history.records[-1], evaluator, model, data, graph, history, best, min_epochs)
             # Patience may be another than when the checkpoint was written.
             last = max((int(r["epoch"]) for r in history.records if monitor in r), default=-1)
-            history.stopped_early = last - history.best_epoch >= patience
+            history.stopped_early = last - max(history.best_epoch, min_epochs - 1) >= patience
         # What is finished is only read.
         if history.epochs < max_epochs and not history.stopped_early:
             check_out(checkpoint, "file")
@@ -199,10 +202,10 @@ def fit(
                 group["lr"] = learning_rate * learning_rate_decay**epoch
             record |= _train_epoch(model, graph, features, loader, optimizer, defense, seed, epoch, bar)
             if (epoch + 1) % eval_every == 0 or epoch + 1 == max_epochs:
-                best = _judge(record, evaluator, model, data, graph, history, best)
+                best = _judge(record, evaluator, model, data, graph, history, best, min_epochs)
                 bar.set_postfix({"loss": f"{record['loss']:.4f}", monitor: f"{record[monitor]:.4f}",
                                  "best": f"{history.best:.4f}"}, refresh=False)  # fmt: skip
-                history.stopped_early = epoch - history.best_epoch >= patience
+                history.stopped_early = epoch - max(history.best_epoch, min_epochs - 1) >= patience
             record["seconds"] = time.perf_counter() - started
             history.records.append(record)
             done = history.stopped_early or history.epochs == max_epochs
@@ -217,6 +220,7 @@ def fit(
 def check_settings(
     *,
     max_epochs: int,
+    min_epochs: int = 1,
     batch_size: int,
     learning_rate: float,
     learning_rate_decay: float = 1.0,
@@ -232,12 +236,14 @@ def check_settings(
         ConfigError: If one is out of range.
     """
     counts = {
-        "max_epochs": max_epochs, "batch_size": batch_size, "patience": patience, "eval_every": eval_every,
-        "checkpoint_every": checkpoint_every,
+        "max_epochs": max_epochs, "min_epochs": min_epochs, "batch_size": batch_size, "patience": patience,
+        "eval_every": eval_every, "checkpoint_every": checkpoint_every,
     }  # fmt: skip
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"'fit' expects {name} >= 1 (got {count})")
+    if min_epochs > max_epochs:
+        raise ConfigError(f"'fit' expects min_epochs <= max_epochs (got {min_epochs} and {max_epochs})")
     if not 0 < learning_rate < float("inf"):
         raise ConfigError(f"'fit' expects a finite learning_rate > 0 (got {learning_rate})")
     if not 0 < learning_rate_decay <= 1:
@@ -344,10 +350,11 @@ def _judge(
     graph: Graph,
     history: History,
     best: dict[str, Any],
+    min_epochs: int,
 ) -> dict[str, Any]:
     """Validates the model at the end of the epoch of `record`; the best weights so far, these or `best`."""
     record |= evaluator(embed(model, data, graph))
-    if record[history.monitor] <= history.best:
+    if record["epoch"] + 1 < min_epochs or record[history.monitor] <= history.best:
         return best
     history.best, history.best_epoch = record[history.monitor], int(record["epoch"])
     return copy.deepcopy(model.state_dict())

@@ -288,7 +288,10 @@ def test_controls_are_what_they_are_called(small, folder, work):
 
 def test_some_begin_with_the_trained_model_of_the_same_seed(small, folder, work, monkeypatch):
     monkeypatch.setitem(spaces(), "defenses", SMALL["defenses"] | {
-        "warm": {"name": "AdversarialTraining", "start": "none", "fixed": {"weight": 0.5, "budget": 0.1}},
+        "warm": {
+            "name": "AdversarialTraining", "start": "none", "training": {"min_epochs": 0.5},
+            "fixed": {"weight": 0.5, "budget": 0.1},
+        },
         "Smoothed": {"fixed": {"samples": 2}, "sigma": [0.1, 0.5]},
         "cold": {"name": "AdversarialTraining", "fixed": {"weight": 0.5, "budget": 0.1}},
     })  # fmt: skip
@@ -299,11 +302,12 @@ def test_some_begin_with_the_trained_model_of_the_same_seed(small, folder, work,
         expected = copy.deepcopy(plain)
         mr.fit(
             expected, data, mr.defenses.AdversarialTraining(weight=0.5, budget=0.1), seed=seed, progress=False,
-            max_epochs=6, patience=3, eval_every=1, batch_size=64, learning_rate=0.02,
+            max_epochs=6, min_epochs=3, patience=3, eval_every=1, batch_size=64, learning_rate=0.02,
         )  # fmt: skip
         warm = trainer("VBPR", "warm", candidates("warm")[0], seed)
         found = mr.load_model(work / warm["file"]).state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
+        assert warm["best_epoch"] >= 2
         assert trainer("VBPR", "cold", candidates("cold")[0], seed)["file"] != warm["file"]
         around = [trainer("VBPR", "Smoothed", arguments, seed) for arguments in candidates("Smoothed")]
         assert len({record["file"] for record in around}) == 2

@@ -112,6 +112,24 @@ def test_what_attacks_compute_with_is_the_models_own_score(shop):
     assert all(bool((g != 0).any()) for g in gradient.values())
 
 
+@pytest.mark.parametrize("softness", [0.3, 1.0])
+def test_gradients_follow_the_choice_of_neighbours_whole(tiny, softness):
+    """Its boundary and the spread that softens it, too: what were held would be hidden from attacks."""
+    model = TrustedItemGraph(FREEDOM.from_data(tiny, knn_k=3), tiny, softness=softness, candidates=2, floor=0.2)
+    graph = cosine_graph(model.features(tiny)["visual"].double(), 6)
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones_like(graph.values())
+
+    def weight(cosine):
+        return model.double().weigh(SoftGraph(graph.structure, cosine, ones), 3).selection
+
+    assert torch.autograd.gradcheck(weight, graph.values().clone().requires_grad_())
+    # Equal cosines have no spread, whose slope must not be infinite.
+    equal = torch.full_like(ones, 0.5).requires_grad_()
+    (weight(equal) * torch.rand(ones.shape, generator=generator)).sum().backward()
+    assert equal.grad.isfinite().all()
+
+
 def test_trained_attacked_and_saved(shop, tmp_path):
     model = TrustedItemGraph(FREEDOM.from_data(shop, embedding_dim=8, knn_k=5), shop, floor=0.05)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

@@ -160,6 +160,25 @@ def test_best_weights_are_restored_and_patience_stops(shop):
     assert history.best == max(r["recall@20"] for r in history.records)
 
 
+def test_no_epoch_before_the_least_is_chosen_or_counts_to_patience(shop, tmp_path):
+    settings = {"max_epochs": 30, "progress": False, "learning_rate": 0.05}
+    free = mr.fit(VBPR.from_data(shop, embedding_dim=8), shop, patience=30, **settings)
+    least = free.best_epoch + 2  # counted from 1: the epoch after the best
+    settings["patience"] = 3
+    model = VBPR.from_data(shop, embedding_dim=8)
+    history = mr.fit(model, shop, min_epochs=least, **settings)
+    chosen = history.records[least - 1 :]
+    assert history.best_epoch >= least - 1
+    assert history.best == max(r["recall@20"] for r in chosen) < free.best
+    assert history.epochs == min(history.best_epoch + 4, 30) > least
+    assert mr.evaluate(model, shop, split="val", k=[20])["recall@20"] == pytest.approx(history.best)
+    path, killed = tmp_path / "state.pt", VBPR.from_data(shop, embedding_dim=8)
+    mr.fit(killed, shop, min_epochs=least, checkpoint=path, **settings | {"max_epochs": least})
+    resumed = mr.fit(killed, shop, min_epochs=least, checkpoint=path, **settings)
+    assert resumed.best == history.best
+    assert all(torch.equal(a, b) for a, b in zip(killed.parameters(), model.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("kind", [VBPR, GRCN, LATTICE])
 def test_attacks_between_epochs_change_no_bit_of_training(shop, kind):
     def train(attacked):
@@ -231,7 +250,13 @@ def test_history_reads_well(shop):
 def test_settings_are_checked_alone():
     good = {"max_epochs": 1, "batch_size": 1, "learning_rate": 0.1, "weight_decay": 0.0, "patience": 1, "eval_every": 1}
     assert mr.training.check_settings(**good, monitor="ndcg@5") == 5
-    for change in ({"patience": 0}, {"learning_rate": float("nan")}, {"weight_decay": -1.0}):
+    for change in (
+        {"patience": 0},
+        {"min_epochs": 0},
+        {"min_epochs": 2},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -1.0},
+    ):
         with pytest.raises(mr.errors.ConfigError, match=next(iter(change))):
             mr.training.check_settings(**good | change, monitor="ndcg@5")
 
