@@ -29,8 +29,15 @@ from mmgraph_robust.version import ATTACK_VERSION, TRAINING_VERSION
 
 RESULTS = options.RESULTS / "defenses"
 METRIC = "recall@20"
-# By whether features act through an item graph only.
-JUDGES: dict[bool, Attack] = {False: PGD(), True: GraphRelaxation(25)}
+Split = Literal["validation", "test"]
+# By whether features act through an item graph only. Candidates were judged before there was an objective that aims at
+# the recall itself, and are still judged by the same: what is attacked harder is what the search has chosen.
+JUDGES: dict[Split, dict[bool, Attack]] = {
+    "validation": {False: PGD(objective="ndcg"), True: GraphRelaxation(25, objective="ndcg")},
+    "test": {False: PGD(), True: GraphRelaxation(25)},
+}
+# The version of the attacks that these are of on validation, none of which a later one has changed.
+_JUDGED_BY = 5
 _OWN_KEYS = (
     "control", "picked", "name", "fixed", "start", "training", "without", "model", "data", "models", "wrapper",
     "further",
@@ -102,7 +109,7 @@ class _Training:
         seed: Of the parameters and of the training.
         begun: The training whose model it begins with, if it does.
         path: The file.
-        judge: The attack that acts on the model.
+        item_graph: Whether features act through an item graph only.
     """
 
     model: str
@@ -111,7 +118,7 @@ class _Training:
     seed: int
     begun: _Training | None
     path: Path
-    judge: Attack
+    item_graph: bool
 
 
 @dataclass(frozen=True)
@@ -157,8 +164,8 @@ class Trainer:
         training = self._planned(model, label, arguments, seed)
         return all(self._told(training, split) for split in ("validation", "test"))
 
-    def _told(self, training: _Training, split: str) -> dict[str, Any] | None:
-        return self.told.get((training.path.name, attacks_key(training.judge, split)))
+    def _told(self, training: _Training, split: Split) -> dict[str, Any] | None:
+        return self.told.get((training.path.name, attacks_key(training.item_graph, split)))
 
     def _planned(self, model: str, label: str, arguments: Settings, seed: int) -> _Training:
         start = pick("defenses", label).get("start", "none" if _comes_late(label) else None)
@@ -170,7 +177,7 @@ class Trainer:
         parts = [type(victim).__name__, describe_model(victim), told, TRAINING_VERSION, training, seed]
         key = hash_json([*parts, data_hash(self.data), *([] if begun is None else [begun.path.name])])
         path = self.work / f"{model}-{key[:16]}.safetensors"
-        return _Training(model, label, arguments, seed, begun, path, alone(victim))
+        return _Training(model, label, arguments, seed, begun, path, victim.feature_path == "graph")
 
     def _trained(self, planned: _Training) -> dict[str, Any]:
         """The record of a training whose model then lies in `work`."""
@@ -222,10 +229,10 @@ class Trainer:
         return reasons[0] if reasons else None
 
     def _judged(
-        self, training: _Training, split: str, judge: Callable[[Recommender, Path], dict[str, Any]]
+        self, training: _Training, split: Split, judge: Callable[[Recommender, Path], dict[str, Any]]
     ) -> dict[str, Any]:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
-        path, key = training.path, attacks_key(training.judge, split)
+        path, key = training.path, attacks_key(training.item_graph, split)
         kept = path.with_suffix(f".{split}-{key[:8]}.json")
         with waiting(kept.with_suffix(".lock")):
             if not kept.exists():
@@ -237,7 +244,7 @@ class Trainer:
         budget = spaces()["search"]["budget"]
         return {
             "validation": evaluate(model, self.data, split="val", k=(20,))[METRIC],
-            "validation_attacked": self.attacked(model, alone(model), model.modalities, budget, "val"),
+            "validation_attacked": self.attacked(model, model.modalities, budget, "validation"),
         }
 
     def _model(self, model: str, label: str, seed: int) -> tuple[Recommender, Settings]:
@@ -255,23 +262,24 @@ class Trainer:
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
         return backbone(model).from_data(self.data, modalities=names, **chosen["arguments"], seed=seed), training
 
-    def attacked(
-        self, model: Recommender, attack: Attack, names: tuple[str, ...], budget: float, split: Literal["val", "test"]
-    ) -> float | None:
-        """The recall under an attack that knows the positives of `split`; None where the model reads no features."""
+    def attacked(self, model: Recommender, names: tuple[str, ...], budget: float, split: Split) -> float | None:
+        """The recall under the attack that judges `split` and knows its positives; None where the model reads no
+        features.
+        """
         if not names or model.feature_path == "none":
             return None
-        threat = ThreatModel(names, budget, labels=split)
-        perturbed = attack(model, self.data, threat, seed=0, progress=self.progress).data
-        return evaluate(model, perturbed, split=split, k=(20,))[METRIC]
+        part: Literal["val", "test"] = "val" if split == "validation" else "test"
+        threat = ThreatModel(names, budget, labels=part)
+        perturbed = alone(model, split)(model, self.data, threat, seed=0, progress=self.progress).data
+        return evaluate(model, perturbed, split=part, k=(20,))[METRIC]
 
     def _test(self, model: Recommender, path: Path) -> dict[str, Any]:
         attacks = []
         if model.feature_path != "none":
             for budget in spaces()["test"]["budgets"]:
                 for names in modality_sets(model.modalities):
-                    left = self.attacked(model, alone(model), tuple(names), budget, "test")
-                    told = {"attack": type(alone(model)).__name__, "modalities": names, "budget": budget}
+                    left = self.attacked(model, tuple(names), budget, "test")
+                    told = {"attack": type(alone(model, "test")).__name__, "modalities": names, "budget": budget}
                     attacks.append(told | {METRIC: left})
                 threat = ThreatModel(model.modalities, budget)
                 unfinished = path.with_suffix(".suite")
@@ -292,20 +300,22 @@ class Trainer:
         }  # fmt: skip
 
 
-def alone(model: Recommender) -> Attack:
-    """The attack that candidates are judged by, and that is run on each modality alone: one that acts on the model."""
-    return JUDGES[model.feature_path == "graph"]
+def alone(model: Recommender, split: Split) -> Attack:
+    """The attack that is run beside the suite, or instead of it: one that acts on the model."""
+    return JUDGES[split][model.feature_path == "graph"]
 
 
-def attacks_key(judge: Attack, split: str) -> str:
+def attacks_key(item_graph: bool, split: Split) -> str:
     """What a model was judged by, as a hash: figures of the same key are comparable.
 
     Args:
-        judge: The attack that is run alone (:func:`alone`).
-        split: ``"validation"`` or ``"test"``.
+        item_graph: Whether features act through an item graph only.
+        split: What it was judged on.
     """
-    budgets = spaces()["search"]["budget"] if split == "validation" else spaces()["test"]["budgets"]
-    return hash_json([ATTACK_VERSION, judge.describe(), suite("standard").describe(), budgets])
+    version, budgets = ATTACK_VERSION, spaces()["test"]["budgets"]
+    if split == "validation":
+        version, budgets = _JUDGED_BY, spaces()["search"]["budget"]
+    return hash_json([version, JUDGES[split][item_graph].describe(), suite("standard").describe(), budgets])
 
 
 def told_by(folder: Path) -> Told:

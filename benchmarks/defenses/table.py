@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.costs import sections
 from benchmarks.defenses.overview import draw
-from benchmarks.defenses.search import JUDGES, METRIC, RESULTS, attacks_key, candidates, keeping, spaces
+from benchmarks.defenses.search import METRIC, RESULTS, attacks_key, candidates, keeping, spaces
 from mmgraph_robust.utils import read_json, write_text
 
 Result = dict[str, Any]
@@ -140,7 +140,7 @@ def elsewhere(results: Sequence[Result]) -> str:
 
 def outdated(results: Sequence[Result]) -> str:
     """Which rows were judged by other attacks than today's."""
-    today = {attacks_key(judge, "test") for judge in JUDGES.values()}
+    today = {attacks_key(item_graph, "test") for item_graph in (False, True)}
     found = [
         f"`{result['defense']}`"
         for result in results

@@ -35,7 +35,7 @@ class APGD(Attack):
     model, per item or over the matrix; checkpoints are rounded to the nearest step, and the clean point competes.
     """
 
-    def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "ndcg") -> None:
+    def __init__(self, steps: int = 50, restarts: int = 1, objective: str = "recall") -> None:
         self._check_counts(steps=steps, restarts=restarts)
         self.steps = steps
         self.restarts = restarts

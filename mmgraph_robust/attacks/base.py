@@ -69,7 +69,7 @@ class Attack(Described):
     as they were, also after an error.
     """
 
-    objective: str = "ndcg"
+    objective: str = "recall"
     kind: ClassVar[Kind] = "iterated"
     """What it needs of the victim: gradients (``"iterated"``, ``"single"``, and ``"minimal"``, which spends as little
     of the budget as it can), answers (``"black box"``) or nothing."""

@@ -70,7 +70,7 @@ class ContentPGD(Checked):
         encoder: torch.nn.Module,
         steps: int = 20,
         step_size: float | None = None,
-        objective: str = "ndcg",
+        objective: str = "recall",
         batch_size: int = 64,
     ) -> None:
         self._check_counts(steps=steps, batch_size=batch_size)

@@ -129,7 +129,7 @@ class GraphRelaxation(Attack):
         steps: int = 20,
         restarts: int = 1,
         step_size: float | None = None,
-        objective: str = "ndcg",
+        objective: str = "recall",
         candidates: int = 10,
         temperature: tuple[float, float] = (1.0, 0.1),
     ) -> None:

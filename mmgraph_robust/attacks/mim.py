@@ -33,7 +33,7 @@ class MIM(PGD):
         decay: float = 1.0,
         restarts: int = 1,
         step_size: float | None = None,
-        objective: str = "ndcg",
+        objective: str = "recall",
     ) -> None:
         super().__init__(steps, restarts, step_size, objective)
         self._check_sizes(decay=decay)

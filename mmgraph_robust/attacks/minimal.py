@@ -36,7 +36,7 @@ class MinimalBudget(Attack):
 
     kind: ClassVar[Kind] = "minimal"
 
-    def __init__(self, rounds: int = 6, steps: int = 15, scales: int = 4, objective: str = "ndcg") -> None:
+    def __init__(self, rounds: int = 6, steps: int = 15, scales: int = 4, objective: str = "recall") -> None:
         self._check_counts(rounds=rounds, steps=steps, scales=scales)
         self.rounds = rounds
         self.steps = steps

@@ -176,7 +176,7 @@ class NeighbourSwap(Attack):
         self,
         rounds: int = 40,
         candidates: int = 10,
-        objective: str = "ndcg",
+        objective: str = "recall",
         start: Attack | None = None,
         overshoot: float = 0.02,
         memory: int = 1 << 27,

@@ -17,6 +17,7 @@ from mmgraph_robust.sparse import Adjacency
 from mmgraph_robust.utils import child_generator, chunks
 
 _RIVALS = 5
+_WIDTHS = (0.3, 0.1, 0.03)
 _BLOCK_ELEMENTS = 1 << 24
 
 
@@ -107,24 +108,10 @@ class _AgainstRivals(Objective):
         self.rivals.forget()
 
 
-class BoundaryObjective(_AgainstRivals):
-    r"""The ranking boundary: the pairs against the item that currently stands at rank :math:`K` of the
-    user's list (training items left out, the user's other pairs skipped),
-
-    .. math::
-        -\mathrm{mean}_{(u,i)}\ \tau\, \mathrm{softplus}\big((s_{ui} - s_{u b_u}) / \tau\big)
-
-    with :math:`\tau` the standard deviation of the margins at the first call. Pairs that are lost already give no
-    gradient, so the budget goes to those still inside the list. A promotion maximises
-    :math:`\mathrm{mean}_{(u,i)}\ \sigma\big((s_{ui} - s_{u b_u}) / \tau\big)`: an item is to reach many users, not to
-    come nearer to those who are out of reach.
-
-    Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one. That can
-    only lower the rival, so the value of pairs that are to fall is never overstated; for pairs that are to rise, the
-    catalogue is ranked in every call.
-    """
-
-    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+class _AtBoundary(_AgainstRivals):
+    def _margins(self, embeddings: Embeddings, exact: bool) -> tuple[Tensor, Tensor]:
+        """By how much each pair's score surpasses that of the item at rank K; and how much that was at the first call,
+        as a standard deviation."""
         user, item = embeddings.concatenated()
         rival = self._boundary(user.detach(), item.detach(), exact)
         u, i = F.embedding(self.user, user), F.embedding(self.item, item)
@@ -133,9 +120,7 @@ class BoundaryObjective(_AgainstRivals):
             # One known positive has no spread.
             known = margin.detach()
             self.temperature = known.std().clamp(min=1e-12) if known.numel() > 1 else torch.ones_like(known[0])
-        if self.promote:
-            return torch.sigmoid(margin / self.temperature).mean()
-        return -(F.softplus(margin / self.temperature) * self.temperature).mean()
+        return margin, self.temperature
 
     def _boundary(self, user: Tensor, item: Tensor, exact: bool = True) -> Tensor:
         with torch.no_grad():
@@ -147,6 +132,61 @@ class BoundaryObjective(_AgainstRivals):
         # The first usable entry from rank K on; where there is none, the last usable one before it.
         score = torch.where(rank >= self.k - 1, 2 * lists.size(1) - rank, rank) * usable
         return lists.gather(1, score.argmax(1, keepdim=True)).flatten().clamp(min=0)
+
+
+class RecallObjective(_AtBoundary):
+    r"""A smooth recall at :math:`K`: how many of the pairs stand before the item that is at rank :math:`K` of the
+    user's list now (training items left out, the user's other pairs skipped), each user counting alike,
+
+    .. math::
+        \mp\, \mathrm{mean}_u\, \mathrm{mean}_{i \in P_u}\, \mathrm{mean}_c\
+        \phi\Big(\frac{s_{ui} - s_{u b_u}}{c\, \tau}\Big), \qquad
+        \phi(z) = \frac{1}{2} + \frac{\arctan z}{\pi}, \quad c \in \{0.3,\ 0.1,\ 0.03\}
+
+    with :math:`\tau` the standard deviation of the margins at the first call. What counts is whether a pair is in the
+    list: a budget that pulls at the first ranks, as a discounted gain does, or at pairs that are lost already, is
+    wasted. So the step is steep; its tails are heavy and its widths several, so that pairs further away are not out of
+    sight: small budgets want steep steps, large ones wide ones.
+
+    Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one, as in
+    :class:`BoundaryObjective`.
+
+    Source: the formula above; this library's own.
+    """
+
+    def __init__(self, pairs: Tensor, graph: Graph, seed: int = 0, *, k: int = 20, promote: bool = False) -> None:
+        super().__init__(pairs, graph, seed, k=k, promote=promote)
+        self.weight = 1 / (self.users.numel() * torch.bincount(self.place)[self.place].float())
+
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+        margin, temperature = self._margins(embeddings, exact)
+        inside = sum((torch.atan(margin / (width * temperature)) for width in _WIDTHS), torch.zeros_like(margin))
+        share = 0.5 + inside / (len(_WIDTHS) * torch.pi)
+        return -self.sign * (self.weight.to(share) * share).sum()
+
+
+class BoundaryObjective(_AtBoundary):
+    r"""The ranking boundary: the pairs against the item that currently stands at rank :math:`K` of the
+    user's list (training items left out, the user's other pairs skipped),
+
+    .. math::
+        -\mathrm{mean}_{(u,i)}\ \tau\, \mathrm{softplus}\big((s_{ui} - s_{u b_u}) / \tau\big)
+
+    with :math:`\tau` the standard deviation of the margins at the first call. Pairs that are far behind give no
+    gradient; those that are just lost still do, which :class:`RecallObjective` mends. A promotion maximises
+    :math:`\mathrm{mean}_{(u,i)}\ \sigma\big((s_{ui} - s_{u b_u}) / \tau\big)`: an item is to reach many users, not to
+    come nearer to those who are out of reach.
+
+    Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one. That can
+    only lower the rival, so the value of pairs that are to fall is never overstated; for pairs that are to rise, the
+    catalogue is ranked in every call.
+    """
+
+    def __call__(self, embeddings: Embeddings, exact: bool = False) -> Tensor:
+        margin, temperature = self._margins(embeddings, exact)
+        if self.promote:
+            return torch.sigmoid(margin / temperature).mean()
+        return -(F.softplus(margin / temperature) * temperature).mean()
 
 
 class NDCGObjective(_AgainstRivals):
@@ -222,6 +262,7 @@ class RankObjective(Objective):
 OBJECTIVES: dict[str, type[Objective]] = {
     "margin": MarginObjective,
     "bpr": BPRObjective,
+    "recall": RecallObjective,
     "boundary": BoundaryObjective,
     "ndcg": NDCGObjective,
     "hook": HookObjective,

@@ -27,7 +27,7 @@ class PGD(Attack):
     """
 
     def __init__(
-        self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "ndcg"
+        self, steps: int = 20, restarts: int = 1, step_size: float | None = None, objective: str = "recall"
     ) -> None:
         self._check_counts(steps=steps, restarts=restarts)
         self._check(step_size=(step_size is None or step_size > 0, "> 0", step_size))

@@ -73,7 +73,7 @@ class Problem:
 
     @classmethod
     def from_data(
-        cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str = "ndcg", seed: int = 0
+        cls, model: Recommender, data: HeteroData, threat: ThreatModel, objective: str = "recall", seed: int = 0
     ) -> Problem:
         """The search space on a data set, with everything checked.
 

@@ -43,7 +43,7 @@ class SPSA(Attack):
         samples: int = 4,
         sigma: float = 0.5,
         directions: Literal["signs", "normal"] = "signs",
-        objective: str = "ndcg",
+        objective: str = "recall",
     ) -> None:
         self._check_counts(queries=queries, samples=samples)
         self._check(

@@ -36,7 +36,7 @@ class Square(Attack):
 
     kind: ClassVar[Kind] = "black box"
 
-    def __init__(self, queries: int = 300, share: float = 0.5, objective: str = "ndcg") -> None:
+    def __init__(self, queries: int = 300, share: float = 0.5, objective: str = "recall") -> None:
         self._check_counts(queries=queries)
         self._check(share=(0 < share <= 1, "above 0 and at most 1", share))
         self.queries = queries

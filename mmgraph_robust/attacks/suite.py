@@ -41,7 +41,7 @@ Part = tuple[str, Attack]
 
 
 def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
-    """The parts of the standard suite: gradients by three objectives, one step in both normalisations, two searches
+    """The parts of the standard suite: gradients by four objectives, one step in both normalisations, two searches
     without gradients, attacks through an item graph that is rebuilt, every surrogate, and the control.
 
     Args:
@@ -51,12 +51,13 @@ def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
     other = "matrix" if problem.threat.scope == "item" else "item"
     parts: list[Part] = [
         ("noise", Noise()),
-        ("single step", SingleStep("ndcg")),
+        ("single step", SingleStep("recall")),
         (f"single step by {other}", SingleStep("margin", normalise=other)),  # type: ignore[arg-type]
-        ("APGD NDCG", APGD(60)),
+        ("APGD recall", APGD(80)),
+        ("APGD NDCG", APGD(60, objective="ndcg")),
         ("APGD boundary", APGD(40, objective="boundary")),
         ("APGD margin", APGD(15, objective="margin")),
-        ("PGD NDCG", PGD(20)),
+        ("PGD recall", PGD(20)),
         ("square", Square(150)),
         ("SPSA", SPSA(136)),
     ]

@@ -27,7 +27,7 @@ class Universal(Attack):
         objective: What is maximised, one of :data:`OBJECTIVES`.
     """
 
-    def __init__(self, steps: int = 30, step_size: float | None = None, objective: str = "ndcg") -> None:
+    def __init__(self, steps: int = 30, step_size: float | None = None, objective: str = "recall") -> None:
         self._check_counts(steps=steps)
         self.steps = steps
         self.step_size = step_size

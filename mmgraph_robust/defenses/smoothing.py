@@ -77,6 +77,9 @@ class Smoothed(WrappedModel):
 
     def forward(self, features: Features, graph: Graph) -> Embeddings:
         """Embeddings whose scores are means over the noise."""
+        if self.model.knn_k is not None:
+            # Those that nobody has built yet are of the features without noise, too.
+            graph = graph.with_item_graphs(self.model.item_graphs(features, graph))
         generator = child_generator(self.seed, "smoothing")
         passes = []
         for _ in range(self.samples):

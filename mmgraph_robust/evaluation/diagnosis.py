@@ -203,7 +203,7 @@ def gradient_health(
     model: Recommender,
     data: HeteroData,
     *,
-    objective: str = "ndcg",
+    objective: str = "recall",
     k: int = 20,
     split: Literal["train", "val", "test"] = "test",
     seed: int = 0,

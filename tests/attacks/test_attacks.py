@@ -159,7 +159,7 @@ def test_an_attack_that_overruns_is_projected(shop, trained):
     assert isinstance(result, mr.attacks.AttackResult)
     size = result.delta["visual"].norm(dim=1) / shop["item"].x_visual.norm(dim=1)
     assert float(size.max()) < 0.05001
-    assert repr(PGD(steps=3)) == "PGD(steps=3, restarts=1, step_size=None, objective='ndcg')"
+    assert repr(PGD(steps=3)) == "PGD(steps=3, restarts=1, step_size=None, objective='recall')"
 
 
 def test_an_attack_that_cannot_act_says_so(shop, trained):

@@ -28,7 +28,7 @@ def test_promotion_and_hiding_move_the_exposure_of_the_targets_only(shop, traine
     assert hidden.after["exposure@20"] < 0.8 * hidden.before["exposure@20"]
 
 
-@pytest.mark.parametrize("objective", ["boundary", "margin", "bpr", "ndcg", "hook"])
+@pytest.mark.parametrize("objective", ["recall", "boundary", "margin", "bpr", "ndcg", "hook"])
 def test_every_objective_promotes(shop, trained, objective):
     targets = pick_items(shop, 4, "unpopular")
     threat = ThreatModel(["visual", "textual"], 0.5, items=targets, goal=Promote(targets))

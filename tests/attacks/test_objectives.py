@@ -87,6 +87,43 @@ def test_boundary_equals_a_loop(shop, promote):
 
 
 @pytest.mark.parametrize("promote", [False, True])
+def test_recall_equals_a_loop(shop, promote):
+    """Also later, when the scale is still that of the first call; every user counts alike."""
+    pairs, value = objective("recall", shop, k=5, promote=promote)
+    temperature = None
+    for seed in (0, 1):
+        e = embeddings(shop, seed)
+        scores, order = scores_of(e), orders(shop, e, pairs[0])
+        margins = {}
+        for user, item in pairs.t().tolist():
+            own = pairs[1][pairs[0] == user].tolist()
+            rival = next(j for rank, j in enumerate(order[user], 1) if rank >= 5 and j not in own)
+            margins.setdefault(user, []).append(float(scores[user, item] - scores[user, rival]))
+        if temperature is None:
+            temperature = stdev([margin for of_user in margins.values() for margin in of_user])
+        shares = [
+            fmean(0.5 + math.atan(x / (c * temperature)) / math.pi for x in of_user for c in (0.3, 0.1, 0.03))
+            for of_user in margins.values()
+        ]
+        assert float(value(e, exact=True)) == pytest.approx(fmean(shares) if promote else -fmean(shares), abs=1e-5)
+    assert len({len(of_user) for of_user in margins.values()}) > 1
+
+
+@pytest.mark.parametrize("kind", ["VBPR", "GRCN"])
+def test_what_aims_at_the_list_takes_more_of_the_recall(shop, kind):
+    """At a small budget, whatever else is maximised."""
+    model = getattr(mr.models, kind).from_data(shop, embedding_dim=8)
+    mr.fit(model, shop, max_epochs=15, batch_size=256, learning_rate=0.01, progress=False)
+    threat = ThreatModel(["visual", "textual"], 0.1)
+    left = {
+        name: mr.attacks.APGD(30, objective=name)(model, shop, threat).after["recall@20"]
+        for name in ("recall", "ndcg", "boundary", "margin", "bpr")
+    }
+    assert left["recall"] == min(left.values())
+    assert mr.attacks.APGD().objective == "recall"
+
+
+@pytest.mark.parametrize("promote", [False, True])
 def test_ndcg_equals_a_loop(shop, promote, monkeypatch):
     """Also in blocks of a few pairs, and later, when the scale is still that of the first call."""
     monkeypatch.setattr(objectives, "_BLOCK_ELEMENTS", 100)

@@ -10,7 +10,7 @@ from mmgraph_robust.testing import weak_model
 
 
 def test_the_search_space(shop, trained):
-    problem = Problem.from_data(trained, shop, ThreatModel(["visual"], 0.5))
+    problem = Problem.from_data(trained, shop, ThreatModel(["visual"], 0.5), "ndcg")
     value, gradient = problem.value_and_gradient(problem.zero())
     assert abs(value - problem.value(problem.zero())) < 1e-5
     # Finite differences along the gradient agree with it.
