@@ -16,6 +16,11 @@ from mmgraph_robust.utils import read_json, write_text
 Result = dict[str, Any]
 Run = dict[str, Any]
 
+_BEFORE = (
+    "Judged by attacks of before, none of which aimed at the recall itself (`docs/robustness.md`), or it is not known "
+    "by which. What they left is an upper bound, and not to be compared with rows of today's:"
+)
+
 
 def left(run: Run, attack: str, modalities: Sequence[str], budget: float) -> float | None:
     """The recall that an attack leaves; None where it was not run."""
@@ -138,15 +143,17 @@ def elsewhere(results: Sequence[Result]) -> str:
     return f"- Computed on {', '.join(sorted(names))}, all else on a CPU: {', '.join(sorted(found))}" if found else ""
 
 
-def outdated(results: Sequence[Result]) -> str:
-    """Which rows were judged by other attacks than today's."""
-    today = {attacks_key(item_graph, "test") for item_graph in (False, True)}
-    found = [
-        f"`{result['defense']}`"
-        for result in results
-        if any(run["test"]["attacks"] and run["test"].get("attacks_key") not in today for run in result["runs"])
-    ]
-    return f"- Judged by attacks of before, or it is not known by which: {', '.join(sorted(found))}" if found else ""
+def by_attacks(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    """The rows that today's attacks judged, and those that some others did; what reads no features is with the first,
+    or where there is none, with the others."""
+    keys = {attacks_key(item_graph, "test") for item_graph in (False, True)}
+    tests = [[run["test"] for run in result["runs"]] for result in results]
+    before = [any(t["attacks"] and t.get("attacks_key") not in keys for t in of_one) for of_one in tests]
+    attacked = [any(t["attacks"] for t in of_one) for of_one in tests]
+    some = any(a and not b for a, b in zip(attacked, before, strict=True))
+    first = [(a and not b) or (some and not a) for a, b in zip(attacked, before, strict=True)]
+    split = list(zip(results, first, strict=True))
+    return [r for r, is_first in split if is_first], [r for r, is_first in split if not is_first]
 
 
 def beyond(results: Sequence[Result]) -> str:
@@ -200,7 +207,7 @@ def page(folder: Path) -> str:
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least (of equals the more robust); only then was the test split read. PGD: 20 "
-        "steps on a smooth NDCG; "
+        "steps on a smooth recall, on validation a smooth NDCG; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         f"known to the attacker. {shortfall(folder)}"
         "**Bold**: the modality whose attack alone does most harm. *Carries*: clean recall that "
@@ -226,10 +233,10 @@ def page(folder: Path) -> str:
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
             if own or refused:
-                measured = (
-                    [table(own), "\n".join(flags(own)), beyond(own), elsewhere(own), outdated(own)] if own else []
-                )
-                parts += [f"## {name}, {model}", *measured, refusals(refused)]
+                today, before = by_attacks(own)
+                parts += [f"## {name}, {model}", table(today) if today else ""]
+                parts += [_BEFORE, table(before)] if before else []
+                parts += ["\n".join(flags(own)), beyond(own), elsewhere(own), refusals(refused)]
     for title, measured in sections(folder, "Cost"):
         parts += [title, cost_table(measured)]
     for path in sorted(folder.glob("ablation-*.json")):
@@ -244,9 +251,15 @@ def page(folder: Path) -> str:
 
 
 def compared(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results of every backbone with something to compare, as the picture shows them."""
-    found = {m: [r for r in results if r["model"] == m and "runs" in r] for m in spaces()["models"]}
-    return {model: own for model, own in found.items() if len(own) > 1}
+    """The results of every backbone with something to compare, judged by the same attacks: what the picture shows."""
+    found = {}
+    for model in spaces()["models"]:
+        today, before = by_attacks([r for r in results if r["model"] == model and "runs" in r])
+        if len(today) > 1:
+            found[model] = today
+        elif len(before) > 1:
+            found[f"{model}, attacks of before"] = before
+    return found
 
 
 def write(folder: Path) -> None:

@@ -28,7 +28,7 @@ from benchmarks.defenses.search import (
     spaces,
     told_by,
 )
-from benchmarks.defenses.table import beyond, elsewhere, outdated, page, table, write
+from benchmarks.defenses.table import beyond, by_attacks, elsewhere, page, table, write
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
@@ -507,7 +507,8 @@ def entry(defense, clean, left, seeds=1, flags=None):
             {"attack": "suite", "modalities": every, "budget": 0.05, "recall@20": left, "flags": flags or {}}
         )
         carries = {m: {"clean": clean, "mean_features": clean - 0.03} for m in every}
-        test = {"clean": {"recall@20": clean + seed / 1000}, "attacks": attacks, "carries": carries}
+        key = room.attacks_key(False, "test")
+        test = {"clean": {"recall@20": clean + seed / 1000}, "attacks": attacks, "carries": carries, "attacks_key": key}
         return {"seed": seed, "epochs": 10, "seconds": 5.0, "test": test}
 
     return {
@@ -674,16 +675,25 @@ def test_the_page_shows_every_backbone_with_something_to_compare(small, tmp_path
     assert drawn["suite, 5 %"] == ([0.1, 0.2], [0, 1])
 
 
-def test_rows_that_other_attacks_judged_are_named(small):
-    today = room.attacks_key(mr.attacks.PGD(), "test")
+def test_rows_that_other_attacks_judged_stand_apart(small, tmp_path):
+    today = room.attacks_key(False, "test")
+    assert len({today, room.attacks_key(True, "test"), room.attacks_key(False, "validation")}) == 3
     results = [entry("Fog", 0.3, 0.2, seeds=2), entry("Rain", 0.3, 0.2), entry("Snow", 0.3, 0.2)]
     for result, key in zip(results, (today, "another", today), strict=True):
         for run in result["runs"]:
             run["test"]["attacks_key"] = key
-    assert outdated(results) == "- Judged by attacks of before, or it is not known by which: `Rain`"
-    assert outdated(results[::2]) == ""
-    del results[0]["runs"][1]["test"]["attacks_key"]
-    assert "`Fog`, `Rain`" in outdated(results)
+    ids = entry("ids only", 0.25, 0.0)
+    ids["runs"][0]["test"] |= {"attacks": [], "carries": {}}
+    fog, rain, snow = results
+    assert by_attacks([*results, ids]) == ([fog, snow, ids], [rain])
+    (tmp_path / "shop").mkdir()
+    for place, result in enumerate(results):
+        (tmp_path / "shop" / f"VBPR-{place}.json").write_text(json.dumps(result))
+    text = page(tmp_path)
+    assert text.index("| Snow |") < text.index("Judged by attacks of before") < text.index("| Rain |")
+    del fog["runs"][1]["test"]["attacks_key"]
+    assert by_attacks([fog, rain]) == ([], [fog, rain])
+    assert by_attacks([rain, ids]) == ([], [rain, ids])
 
 
 def test_rows_that_were_searched_and_never_kept_the_clean_recall_are_named(small):

@@ -7,7 +7,7 @@ import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, ThreatModel
 from mmgraph_robust.defenses import Smoothed
 from mmgraph_robust.errors import ConfigError
-from mmgraph_robust.models import FREEDOM, GRCN, LATTICE, MMGCN, VBPR, LightGCN
+from mmgraph_robust.models import DRAGON, FREEDOM, GRCN, LATTICE, MGCN, MMGCN, VBPR, LightGCN
 from mmgraph_robust.testing import check_model
 from mmgraph_robust.utils import child_generator
 
@@ -29,6 +29,18 @@ def test_scores_are_the_mean_over_the_noise(tiny, kind, moved):
         expected = expected + user @ item.t() / 3
     user, item = smoothed(features, graph).concatenated()
     assert torch.allclose(user @ item.t(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LATTICE, MGCN, DRAGON])
+def test_item_graphs_are_those_without_noise_whoever_builds_them(shop, kind):
+    """An attack, whose graph holds none yet, meets the scores that are evaluated."""
+    smoothed = Smoothed(kind.from_data(shop, embedding_dim=4, knn_k=5), shop, sigma=1.0, samples=2)
+    features = smoothed.features(shop)
+    compiled = smoothed(features, smoothed.graph(shop)).concatenated()
+    bare = smoothed(features, mr.Graph.from_data(shop)).concatenated()
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(compiled, bare, strict=True))
+    result = mr.attacks.Noise()(smoothed, shop, ThreatModel(["visual"], 0.1))
+    assert result.before["recall@20"] == pytest.approx(mr.evaluate(smoothed, shop, k=(20,))["recall@20"])
 
 
 def test_without_noise_the_scores_are_the_models(tiny):
