@@ -8,8 +8,8 @@ import torch
 from tqdm.auto import tqdm
 
 from mmgraph_robust.attacks.base import Attack, Kind
+from mmgraph_robust.attacks.item_graph import GraphRelaxation
 from mmgraph_robust.attacks.objectives import check_objective
-from mmgraph_robust.attacks.pgd import PGD
 from mmgraph_robust.attacks.problem import Problem
 from mmgraph_robust.typing import Features
 
@@ -18,9 +18,10 @@ class MinimalBudget(Attack):
     r"""For each (user, item) pair that is not yet where the attacker wants it, an upper bound on the smallest budget
     that moves it there: that drops a hit out of its user's list, or brings a promoted item in.
 
-    Budgets :math:`\rho\, 2^{-r}` are tried with :class:`PGD`, each perturbation is then scaled down, and for every
-    pair the smallest budget is kept at which it had moved, in the spirit of the minimal perturbations of `"Towards
-    Evaluating the Robustness of Neural Networks" <https://arxiv.org/abs/1608.04644>`_ (Carlini and Wagner, S&P 2017).
+    Budgets :math:`\rho\, 2^{-r}` are tried with :class:`GraphRelaxation` (:class:`PGD` where there is no graph of
+    items), each perturbation is then scaled down, and for every pair the smallest budget is kept at which it had moved,
+    in the spirit of the minimal perturbations of `"Towards Evaluating the Robustness of Neural Networks"
+    <https://arxiv.org/abs/1608.04644>`_ (Carlini and Wagner, S&P 2017).
     All pairs are attacked at once, so one pair alone may need less.
 
     ``details["pairs"]`` ``[2, h]`` are the pairs, ``details["budget"]`` ``[h]`` their budgets, in the unit of the
@@ -53,7 +54,7 @@ class MinimalBudget(Attack):
         for index in tqdm(range(self.rounds), desc="MinimalBudget", unit="budget", disable=not progress, leave=False):
             part = 0.5**index
             sub = problem.within(part)
-            found = sub.project(PGD(self.steps, objective=self.objective).run(sub, generator, False))
+            found = sub.project(GraphRelaxation(self.steps, objective=self.objective).run(sub, generator, False))
             problem.blind = sub.blind
             moved_at_all = 0
             # Not down to half of it: the next budget looks there with a search of its own.

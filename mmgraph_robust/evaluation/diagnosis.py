@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mmgraph_robust.attacks import PGD, Attack, GraphProblem, MinimalBudget, Problem, ThreatModel, Untargeted
+from mmgraph_robust.attacks import (
+    Attack,
+    GraphProblem,
+    GraphRelaxation,
+    MinimalBudget,
+    Problem,
+    ThreatModel,
+    Untargeted,
+)
 from mmgraph_robust.attacks.base import untouched
 from mmgraph_robust.attacks.victim import frozen, graph_under
 from mmgraph_robust.data.graph import Graph
@@ -45,8 +53,8 @@ def diagnose(
     Args:
         model: The model.
         data: The clean data.
-        attack: The attack (default: twenty steps of :class:`~mmgraph_robust.attacks.PGD`; for a model that only an
-            item graph connects to the features, hand in :class:`~mmgraph_robust.attacks.GraphRelaxation`).
+        attack: The attack (default: twenty steps of :class:`~mmgraph_robust.attacks.GraphRelaxation`, which is
+            :class:`~mmgraph_robust.attacks.PGD` where there is no graph of items).
         minimal: Searches the smallest budgets that drop a hit, up to ten times `budget`; off by default, since it costs
             some attacks for each set of modalities.
         budget: The attack's budget, relative and per item.
@@ -66,7 +74,7 @@ def diagnose(
         - ``gradients``: see :func:`gradient_health`.
         - ``carries``: see :func:`modality_shares`.
     """
-    attack = attack or PGD(steps=20)
+    attack = attack or GraphRelaxation(steps=20)
     evaluator = Evaluator(data, split, [k], ["recall"])
     clean = embed(model, data)
     recall, margins = evaluator(clean)[f"recall@{k}"], evaluator.margins(clean)

@@ -265,8 +265,8 @@ def find_sensitive(
     Args:
         model: A trained, undefended model.
         data: The clean data.
-        attack: The attack (default: ten steps of :class:`~mmgraph_robust.attacks.PGD`, or of
-            :class:`~mmgraph_robust.attacks.GraphRelaxation` where features act through an item graph only).
+        attack: The attack (default: ten steps of :class:`~mmgraph_robust.attacks.GraphRelaxation`, which is
+            :class:`~mmgraph_robust.attacks.PGD` where there is no graph of items).
         budget: Its budget, relative and per item.
         metric: The metric of ``by_metric``.
         seed: Seed of the attack.
@@ -283,8 +283,10 @@ def find_sensitive(
     if model.feature_path == "none" or not model.modalities:
         return None
     goal = Untargeted(k=cutoff)
-    default = GraphRelaxation(steps=10) if model.feature_path == "graph" else PGD(steps=10)
-    attacks = [(attack or default, ThreatModel([m], budget, labels="val", goal=goal)) for m in model.modalities]
+    attacks = [
+        (attack or GraphRelaxation(steps=10), ThreatModel([m], budget, labels="val", goal=goal))
+        for m in model.modalities
+    ]
     outcome = robustness(model, data, attacks, split="val", k=[cutoff], checks=False, seed=seed, progress=False)
     clean = outcome["clean"]
     attacked = {

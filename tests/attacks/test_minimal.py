@@ -29,13 +29,19 @@ def test_minimal_budgets_are_enough_and_half_of_them_is_often_not(shop, trained)
     assert dropped >= 0.4 * int(found.sum())
 
 
-def test_a_search_without_a_gradient_says_so(tiny):
+def test_a_search_without_a_gradient_says_so(tiny, shop):
     model = mr.models.FREEDOM.from_data(tiny, embedding_dim=4, knn_k=3)
-    found = MinimalBudget(2, 2, 2)(model, tiny, ThreatModel(["visual"], 0.1))
+    found = MinimalBudget(2, 2, 2)(model, tiny, ThreatModel(["visual"], 0.1, graph="frozen"))
     assert not torch.isfinite(found.details["budget"]).any()
     assert "visual" in found.flags["no_gradient"]
-    told = mr.evaluation.diagnose(model, tiny, attack=PGD(2), minimal=MinimalBudget(2, 2, 2), split="test")
-    assert "no_gradient" in told["attacks"][0]["minimal_flags"]
+    # Through a graph that is rebuilt it sees, and moves pairs.
+    seeing = mr.models.FREEDOM.from_data(shop, embedding_dim=8, knn_k=5)
+    mr.fit(seeing, shop, max_epochs=5, learning_rate=0.01, progress=False)
+    found = MinimalBudget(2, 8, 2)(seeing, shop, ThreatModel(["visual", "textual"], 0.5))
+    assert "no_gradient" not in found.flags
+    assert torch.isfinite(found.details["budget"]).any()
+    told = mr.evaluation.diagnose(model, tiny, minimal=MinimalBudget(2, 2, 2), split="test")
+    assert "no_gradient" not in told["attacks"][0]["flags"] | told["attacks"][0]["minimal_flags"]
 
 
 def test_a_search_that_sees_gradients_is_not_called_blind(shop, trained):
