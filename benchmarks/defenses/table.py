@@ -207,7 +207,7 @@ def page(folder: Path) -> str:
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
         "taken, else the one that loses least (of equals the more robust); only then was the test split read. PGD: 20 "
-        "steps on a smooth recall, on validation a smooth NDCG; "
+        "steps on a smooth recall or a smooth NDCG, whichever leaves less, on validation the latter; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         f"known to the attacker. {shortfall(folder)}"
         "**Bold**: the modality whose attack alone does most harm. *Carries*: clean recall that "
