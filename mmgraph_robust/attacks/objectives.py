@@ -146,7 +146,8 @@ class RecallObjective(_AtBoundary):
     with :math:`\tau` the standard deviation of the margins at the first call. What counts is whether a pair is in the
     list: a budget that pulls at the first ranks, as a discounted gain does, or at pairs that are lost already, is
     wasted. So the step is steep; its tails are heavy and its widths several, so that pairs further away are not out of
-    sight: small budgets want steep steps, large ones wide ones.
+    sight: small budgets want steep steps, large ones wide ones. Where a budget is large for the model (an undefended
+    graph network), what pulls at whole lists (:class:`NDCGObjective`) may do more: run both, as the suite does.
 
     Between rankings of the whole catalogue the item at rank K is looked for among the best of the last one, as in
     :class:`BoundaryObjective`.

@@ -62,7 +62,7 @@ def standard(problem: Problem, surrogates: Sequence[Recommender]) -> list[Part]:
         ("SPSA", SPSA(136)),
     ]
     if searches(problem) or rebuilt_modalities(problem):
-        parts.append(("item graph", GraphRelaxation(25)))
+        parts += [("item graph", GraphRelaxation(25)), ("item graph NDCG", GraphRelaxation(25, objective="ndcg"))]
     if rebuilt_modalities(problem):
         parts.append(("neighbours", NeighbourSwap(10, start=GraphRelaxation(15))))
     return parts + [(f"transfer {i} {type(m).__name__}", Transfer(m, APGD(30))) for i, m in enumerate(surrogates)]

@@ -171,7 +171,9 @@ def fit(
     key, start = "", ""
     if checkpoint is not None:
         start = hash_tensors(**best)
-        settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, min_epochs, eval_every, monitor]
+        settings = [seed, batch_size, learning_rate, learning_rate_decay, weight_decay, eval_every, monitor]
+        # Left out at its default, so that checkpoints of before it go on.
+        settings += [min_epochs] if min_epochs > 1 else []
         key = hash_json(
             [
                 TRAINING_VERSION, *settings, type(model).__name__, describe_model(model),
