@@ -147,13 +147,15 @@ def by_attacks(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
     """The rows that today's attacks judged, and those that some others did; what reads no features is with the first,
     or where there is none, with the others."""
     keys = {attacks_key(item_graph, "test") for item_graph in (False, True)}
-    tests = [[run["test"] for run in result["runs"]] for result in results]
-    before = [any(t["attacks"] and t.get("attacks_key") not in keys for t in of_one) for of_one in tests]
-    attacked = [any(t["attacks"] for t in of_one) for of_one in tests]
-    some = any(a and not b for a, b in zip(attacked, before, strict=True))
-    first = [(a and not b) or (some and not a) for a, b in zip(attacked, before, strict=True)]
-    split = list(zip(results, first, strict=True))
-    return [r for r, is_first in split if is_first], [r for r, is_first in split if not is_first]
+    today: list[Result] = []
+    before: list[Result] = []
+    unread: list[Result] = []
+    for result in results:
+        attacked = [run["test"] for run in result["runs"] if run["test"]["attacks"]]
+        same = all(test.get("attacks_key") in keys for test in attacked)
+        (unread if not attacked else today if same else before).append(result)
+    (today or before).extend(unread)
+    return today, before
 
 
 def beyond(results: Sequence[Result]) -> str:

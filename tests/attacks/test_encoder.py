@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import pytest
@@ -128,9 +127,9 @@ def test_what_must_not_be_believed_is_flagged(world):
         def forward(self, images):
             return super().forward(images) + 0.1 * torch.rand(images.size(0), 1)
 
-    flags = ContentPGD(Rounding(), 1)(model, data, images, THREAT).flags
-    silent, reached = re.search(r"no gradient on for (\d+) of (\d+) items", flags["encoder_gradient"]).groups()
-    assert int(silent) == int(reached) > 60
+    # The objective that reaches every item.
+    flags = ContentPGD(Rounding(), 1, objective="ndcg")(model, data, images, THREAT).flags
+    assert "no gradient on for 80 of 80 items" in flags["encoder_gradient"]
     assert "differ from the stored ones" in flags["other_features"]
     assert "stochastic_encoder" in ContentPGD(Noisy(), 1)(model, data, images, THREAT).flags
 

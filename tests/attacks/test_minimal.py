@@ -4,6 +4,7 @@ import torch
 import mmgraph_robust as mr
 from mmgraph_robust.attacks import PGD, MinimalBudget, Problem, SingleStep, ThreatModel, Untargeted
 from mmgraph_robust.evaluation import Evaluator, certify, embed
+from mmgraph_robust.testing import weak_model
 
 
 def test_minimal_budgets_are_enough_and_half_of_them_is_often_not(shop, trained):
@@ -42,6 +43,9 @@ def test_a_search_without_a_gradient_says_so(tiny, shop):
     assert torch.isfinite(found.details["budget"]).any()
     told = mr.evaluation.diagnose(model, tiny, minimal=MinimalBudget(2, 2, 2), split="test")
     assert "no_gradient" not in told["attacks"][0]["flags"] | told["attacks"][0]["minimal_flags"]
+    rounding, data = weak_model("RoundedFeatures")
+    told = mr.evaluation.diagnose(rounding, data, minimal=MinimalBudget(2, 2, 2), split="test")
+    assert "no_gradient" in told["attacks"][0]["minimal_flags"]
 
 
 def test_a_search_that_sees_gradients_is_not_called_blind(shop, trained):

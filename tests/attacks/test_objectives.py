@@ -34,6 +34,17 @@ def orders(data, e, users):
     return result
 
 
+def boundary_margins(data, e, pairs, k):
+    """By how much each pair surpasses the item at rank `k` that is none of the user's own: a list per user."""
+    scores, order = scores_of(e), orders(data, e, pairs[0])
+    result = {}
+    for user, item in pairs.t().tolist():
+        own = pairs[1][pairs[0] == user].tolist()
+        rival = next(j for rank, j in enumerate(order[user], 1) if rank >= k and j not in own)
+        result.setdefault(user, []).append(float(scores[user, item] - scores[user, rival]))
+    return result
+
+
 def test_margin_equals_a_loop(tiny):
     pairs, value = objective("margin", tiny)
     e = embeddings(tiny)
@@ -72,12 +83,7 @@ def test_boundary_equals_a_loop(shop, promote):
     temperature = None
     for seed in (0, 1):
         e = embeddings(shop, seed)
-        scores, order = scores_of(e), orders(shop, e, pairs[0])
-        margins = []
-        for user, item in pairs.t().tolist():
-            own = pairs[1][pairs[0] == user].tolist()
-            rival = next(j for rank, j in enumerate(order[user], 1) if rank >= 5 and j not in own)
-            margins.append(float(scores[user, item] - scores[user, rival]))
+        margins = [margin for of_user in boundary_margins(shop, e, pairs, 5).values() for margin in of_user]
         temperature = stdev(margins) if temperature is None else temperature
         if promote:
             expected = fmean(1 / (1 + math.exp(-margin / temperature)) for margin in margins)
@@ -93,12 +99,7 @@ def test_recall_equals_a_loop(shop, promote):
     temperature = None
     for seed in (0, 1):
         e = embeddings(shop, seed)
-        scores, order = scores_of(e), orders(shop, e, pairs[0])
-        margins = {}
-        for user, item in pairs.t().tolist():
-            own = pairs[1][pairs[0] == user].tolist()
-            rival = next(j for rank, j in enumerate(order[user], 1) if rank >= 5 and j not in own)
-            margins.setdefault(user, []).append(float(scores[user, item] - scores[user, rival]))
+        margins = boundary_margins(shop, e, pairs, 5)
         if temperature is None:
             temperature = stdev([margin for of_user in margins.values() for margin in of_user])
         shares = [
