@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ torch.set_num_threads(int(os.environ.get("MMGRAPH_TEST_THREADS", "1")))
 # The same examples in every run: what fails once fails again.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+# A shell that starts the tests in the background has them ignore interrupts, which some of them are about.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
