@@ -19,7 +19,16 @@ def rivals_of(step, count):
 
 
 @pytest.mark.parametrize("kind", [VBPR, MMGCN, GRCN])
-@pytest.mark.parametrize("options", [{}, {"rivals": 3}, {"steps": 3, "modalities": ["visual"], "relative": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rivals": 3},
+        {"steps": 3, "modalities": ["visual"], "relative": False},
+        {"stability": 0.7, "rivals": 9},
+        {"stability": 2.0, "steps": 2},
+    ],
+)
 def test_equals_the_formula_pair_by_pair(tiny, step_of, kind, options):
     model = kind.from_data(tiny, embedding_dim=4)
     defense = ListwiseAdversarialTraining(weight=0.5, budget=0.2, **options)
@@ -30,18 +39,30 @@ def test_equals_the_formula_pair_by_pair(tiny, step_of, kind, options):
     own = set(zip(*mr.Graph.from_data(tiny).interactions.edge_index().tolist(), strict=True))
     assert any((int(u), r) in own for u in step.batch.user for r in rivals)
 
+    def score(embeddings, u, x):
+        return sum(embeddings.user[c][u] @ embeddings.item[c][x] for c in embeddings.channels)
+
+    def ahead_of(embeddings, u, i, others):
+        ahead = [torch.exp(score(embeddings, u, r) - score(embeddings, u, i)) for r in others if (u, r) not in own]
+        return torch.log(1 + sum(ahead, torch.zeros(())))
+
+    def listed(embeddings):
+        total = 0.0
+        for u in step.batch.user.tolist():
+            free = [r for r in rivals if (u, r) not in own]
+            first = max(free, key=lambda r: float(score(step.embeddings, u, r).detach()))
+            total = total + ahead_of(embeddings, u, first, [r for r in free if r != first])
+        return total / len(step.batch)
+
     def loss_on(features):
         embeddings = model(features, step.graph)
-        total = 0.0
-        for u, i in zip(step.batch.user.tolist(), step.batch.positive.tolist(), strict=True):
+        pairs = zip(step.batch.user.tolist(), step.batch.positive.tolist(), strict=True)
+        total = sum(ahead_of(embeddings, u, i, rivals) for u, i in pairs) / len(step.batch)
+        if stability:
+            total = total + stability * listed(embeddings)
+        return total + model.regularization(embeddings, step.batch)
 
-            def score(x, u=u):
-                return sum(embeddings.user[c][u] @ embeddings.item[c][x] for c in embeddings.channels)
-
-            ahead = [torch.exp(score(r) - score(i)) for r in rivals if (u, r) not in own]
-            total = total + torch.log(1 + sum(ahead, torch.zeros(())))
-        return total / len(step.batch) + model.regularization(embeddings, step.batch)
-
+    stability = options.get("stability", 0.0)
     clean = model.features(tiny)
     names = options.get("modalities", list(clean))
     steps = options.get("steps", 1)
@@ -55,10 +76,13 @@ def test_equals_the_formula_pair_by_pair(tiny, step_of, kind, options):
             d = delta[m] + size * radius[m] * g / g.norm(dim=1, keepdim=True).clamp(min=1e-30)
             delta[m] = d * (radius[m] / d.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
     adversarial = loss_on(clean | {m: (clean[m] + d).detach() for m, d in delta.items()})
+    if stability:
+        adversarial = adversarial - stability * listed(step.embeddings)
     assert got.item() == pytest.approx(0.5 * float(adversarial.detach()), abs=1e-5)
     assert numbers["adversarial_loss"] == pytest.approx(float(adversarial.detach()), abs=1e-5)
     mine, theirs = (
-        torch.autograd.grad(x, list(model.parameters()), allow_unused=True) for x in (got, 0.5 * adversarial)
+        torch.autograd.grad(x, list(model.parameters()), allow_unused=True, retain_graph=True)
+        for x in (got, 0.5 * adversarial)
     )
     for a, b in zip(mine, theirs, strict=True):
         assert (a is None) == (b is None)
@@ -91,6 +115,52 @@ def test_an_untrained_model_of_zeros_knows_nothing(tiny, step_of):
     assert float(defense._objective(step)(step.embeddings, step.features).detach()) == pytest.approx(expected, abs=1e-5)
 
 
+def test_where_nothing_is_perturbed_lists_lose_nothing(tiny, train):
+    plain, steady = (ListwiseAdversarialTraining(budget=0.0, stability=s) for s in (0.0, 3.0))
+    assert near(train(GRCN, tiny, plain), train(GRCN, tiny, steady))
+    plain, steady = (ListwiseAdversarialTraining(stability=s) for s in (0.0, 3.0))
+    assert not near(train(GRCN, tiny, plain), train(GRCN, tiny, steady))
+
+
+@pytest.mark.parametrize("rivals", [1, 4])
+def test_who_has_no_list_has_nothing_to_lose(tiny, step_of, rivals):
+    """With one rival at most there is nobody who could pass it, with none nobody to be passed."""
+    model = VBPR.from_data(tiny, embedding_dim=4, reg=0.0)
+    plain, steady = (ListwiseAdversarialTraining(rivals=rivals, stability=s) for s in (0.0, 1.0))
+    everything = torch.cartesian_prod(torch.arange(tiny["user"].num_nodes), torch.arange(tiny["item"].num_nodes)).t()
+    losses = []
+    for defense in (plain, steady):
+        step = step_of(model, tiny, defense)
+        if rivals > 1:
+            defense._interactions = mr.sparse.Adjacency.from_edge_index(everything)
+        loss, _ = defense.loss(step)
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        assert all(g is None or torch.isfinite(g).all() for g in gradients)
+        losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_stability_holds_lists_that_nobody_labelled(shop):
+    """Of what was recommended, more still is under an attack that aims at other pairs."""
+    graph = mr.Graph.from_data(shop)
+    threat = mr.attacks.ThreatModel(["visual", "textual"], 0.05)
+
+    def kept(stability):
+        model = VBPR.from_data(shop, embedding_dim=16, reg=0.1)
+        defense = ListwiseAdversarialTraining(weight=0.3, rivals=30, stability=stability)
+        mr.fit(model, shop, defense, max_epochs=40, batch_size=256, learning_rate=0.01, progress=False)
+        lists = []
+        for data in (shop, mr.attacks.PGD(steps=10)(model, shop, threat).data):
+            with torch.no_grad():
+                embeddings = model(model.features(data), graph)
+            lists.append(
+                mr.metrics.rank_items(*embeddings.concatenated(), torch.arange(graph.num_users), graph.interactions, 10)
+            )
+        return float((lists[0][:, :, None] == lists[1][:, None]).any(2).float().mean())
+
+    assert 1 - kept(2.0) < 0.8 * (1 - kept(0.0))
+
+
 def test_with_weight_zero_it_is_plain_training(tiny, train):
     assert same(train(GRCN, tiny, ListwiseAdversarialTraining(weight=0.0)), train(GRCN, tiny, None))
 
@@ -120,6 +190,8 @@ def test_it_helps_under_attack(shop, trained):
 def test_bad_arguments_and_models(tiny):
     with pytest.raises(ConfigError, match="rivals >= 1"):
         ListwiseAdversarialTraining(rivals=0)
+    with pytest.raises(ConfigError, match="stability"):
+        ListwiseAdversarialTraining(stability=-1.0)
     with pytest.raises(BudgetError):
         ListwiseAdversarialTraining(budget=float("inf"))
     with pytest.raises(ConfigError, match="nothing to defend"):
