@@ -24,11 +24,11 @@ from mmgraph_robust.testing import ConformanceError, check_defense
 OWN = [
     ModalityBalancing("all"), ListwiseAdversarialTraining(), AdversarialTraining(), FreeAdversarialTraining(), APR(),
     MirrorGradient(), GradientPenalty(), OGMGE(), CKD(teacher_epochs=1), ModalityDropout(), FeatureNoise(),
-    ProjectionDecay(),
+    ProjectionDecay(), ListwiseAdversarialTraining(stability=1.0),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("defense", OWN, ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("defense", OWN, ids=repr)
 def test_the_librarys_own_defenses_conform(defense):
     check_defense(defense)
 
