@@ -60,8 +60,8 @@ class ListwiseAdversarialTraining(AdversarialTraining):
         budget: Size :math:`\rho` of the perturbation; twice the one to defend against was better than the same.
         steps: Gradient steps per training step.
         rivals: Size of :math:`R`, items that are drawn uniformly for all users of a step; a user's own are left out.
-        stability: Weight :math:`\mu` of what lists lose, relative to the loss of the pairs. Worth its price on VBPR (hm: 1
-            to 2, beside ``weight=0.3``); on GRCN and MMGCN clean recall paid for it.
+        stability: Weight :math:`\mu` of what lists lose, relative to the pairs' loss. Worth its price on VBPR (hm: 1 to
+            2, beside ``weight=0.3``); on GRCN and MMGCN clean recall paid for it.
         modalities: The modalities to defend (default: all that the model reads).
         scope: Whose norm the budget binds.
         relative: Whether `budget` is relative to the clean features, or in their own unit.
