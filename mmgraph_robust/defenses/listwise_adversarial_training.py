@@ -49,9 +49,9 @@ class ListwiseAdversarialTraining(AdversarialTraining):
 
     and :math:`\Delta` raises :math:`\ell + \mu h`. The leader :math:`f_u` is the rival that stands first for the user
     on the clean features, a constant; whoever has every rival already has none, and adds 0. Both terms are trained: its
-    lead is to be as large under the attack as without it, not larger and larger. (The first term alone teaches the
-    model to be sure of whatever it lists.) The idea: an attack acts on what is recommended, most of it items that
-    nobody has told the model of, and the margins of known pairs say little about those. The leader is about the
+    lead is to be as large under the attack as without it, not larger and larger. (Under the first term alone a
+    model seems to grow sure of whatever it lists.) The idea: an attack acts on what is recommended, most of it items
+    that nobody has told the model of, and the margins of known pairs say little about those. The leader is about the
     :math:`(|I| + 1) / (|R| + 1)`-th of all items: with a few hundred rivals of a few thousand, one whose place in a
     list of twenty an attack fights for.
 
@@ -60,8 +60,8 @@ class ListwiseAdversarialTraining(AdversarialTraining):
         budget: Size :math:`\rho` of the perturbation; twice the one to defend against was better than the same.
         steps: Gradient steps per training step.
         rivals: Size of :math:`R`, items that are drawn uniformly for all users of a step; a user's own are left out.
-        stability: Weight :math:`\mu` of what lists lose, relative to the pairs' loss. Worth its price on VBPR (hm: 1 to
-            2, beside ``weight=0.3``); on GRCN and MMGCN clean recall paid for it.
+        stability: Weight :math:`\mu` of what lists lose, relative to the pairs' loss. 2, beside ``weight=0.3``, was worth
+            its price on VBPR (hm); on GRCN and MMGCN nothing was gained, or at a price (one seed).
         modalities: The modalities to defend (default: all that the model reads).
         scope: Whose norm the budget binds.
         relative: Whether `budget` is relative to the clean features, or in their own unit.
