@@ -60,8 +60,8 @@ class ListwiseAdversarialTraining(AdversarialTraining):
         budget: Size :math:`\rho` of the perturbation; twice the one to defend against was better than the same.
         steps: Gradient steps per training step.
         rivals: Size of :math:`R`, items that are drawn uniformly for all users of a step; a user's own are left out.
-        stability: Weight :math:`\mu` of what lists lose, relative to the pairs' loss. 2, beside ``weight=0.3``, was worth
-            its price on VBPR (hm); on GRCN and MMGCN nothing was gained, or at a price (one seed).
+        stability: Weight :math:`\mu` of what lists lose, relative to the pairs' loss. 2, beside ``weight=0.3``, was
+            worth its price on VBPR (hm); on GRCN and MMGCN nothing was gained, or at a price (one seed).
         modalities: The modalities to defend (default: all that the model reads).
         scope: Whose norm the budget binds.
         relative: Whether `budget` is relative to the clean features, or in their own unit.
