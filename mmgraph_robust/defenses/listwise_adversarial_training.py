@@ -48,11 +48,11 @@ class ListwiseAdversarialTraining(AdversarialTraining):
         e^{s_{ur} - s_{uf_u}} \Big)
 
     and :math:`\Delta` raises :math:`\ell + \mu h`. The leader :math:`f_u` is the rival that stands first for the user
-    on the clean features, a constant; whoever has every rival already has none, and adds 0. Both terms are trained: its
-    lead is to be as large under the attack as without it, not larger and larger. (Under the first term alone a
-    model seems to grow sure of whatever it lists.) The idea: an attack acts on what is recommended, most of it items
-    that nobody has told the model of, and the margins of known pairs say little about those. The leader is about the
-    :math:`(|I| + 1) / (|R| + 1)`-th of all items: with a few hundred rivals of a few thousand, one whose place in a
+    on the clean features, a constant; whoever has every rival already has none, and adds 0. Both terms are trained: the
+    lead of :math:`f_u` is to be as large under the attack as without it, not larger and larger. (Under the first term
+    alone a model seems to grow sure of whatever it lists.) The idea: an attack acts on what is recommended, most of it
+    items that nobody has told the model of, and the margins of known pairs say little about those. The leader is about
+    the :math:`(|I| + 1) / (|R| + 1)`-th of all items: with a few hundred rivals of a few thousand, one whose place in a
     list of twenty an attack fights for.
 
     Args:

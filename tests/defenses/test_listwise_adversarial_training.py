@@ -27,7 +27,7 @@ def rivals_of(step, count):
         {},
         {"rivals": 3},
         {"steps": 3, "modalities": ["visual"], "relative": False},
-        {"stability": 0.7, "rivals": 6},
+        {"stability": 0.7, "rivals": 7},
         {"stability": 2.0, "steps": 3, "modalities": ["visual"]},
     ],
 )
@@ -88,7 +88,7 @@ def test_equals_the_formula_pair_by_pair(tiny, step_of, kind, options):
     )
     for a, b in zip(mine, theirs, strict=True):
         assert (a is None) == (b is None)
-        assert a is None or torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert a is None or torch.allclose(a, b, atol=1e-5)
 
 
 def test_who_has_every_rival_is_ahead_of_nobody(tiny, step_of):
@@ -158,8 +158,8 @@ def test_who_has_no_list_has_nothing_to_lose(tiny, step_of, rivals):
 
 
 def test_stability_holds_what_nobody_labelled(shop):
-    """Of what was recommended beside the pairs that are attacked more still is, at the clean quality of as much weight
-    on known pairs."""
+    """Of the recommendations that are no attacked pairs more stay than if the weight went to known pairs, at the clean
+    quality of that."""
     graph = mr.Graph.from_data(shop)
     users = torch.arange(graph.num_users)
     threat = mr.attacks.ThreatModel(["visual", "textual"], 0.2)
