@@ -29,6 +29,7 @@ from benchmarks.defenses.search import (
     told_by,
 )
 from benchmarks.defenses.table import beyond, by_attacks, elsewhere, page, table, write
+from mmgraph_robust.attacks.suite import SUITES
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
@@ -58,6 +59,20 @@ SMALL = {
 def small(monkeypatch):
     for name, part in SMALL.items():
         monkeypatch.setitem(spaces(), name, part)
+
+
+@pytest.fixture
+def light_suite(monkeypatch):
+    """Two attacks in the place of the suite's many, where it does not matter which they are."""
+    monkeypatch.setitem(SUITES, "standard", lambda problem, surrogates: [
+        ("noise", mr.attacks.Noise()), ("single step", mr.attacks.SingleStep("margin")),
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def light_attacks(light_suite, monkeypatch):
+    """Two steps in the place of twenty, where models are only to be attacked at all."""
+    monkeypatch.setitem(room.JUDGES, "test", {False: (mr.attacks.PGD(2),), True: (mr.attacks.GraphRelaxation(2),)})
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +178,7 @@ def test_a_row_for_others_is_left_out_and_a_model_that_cannot_be_built_is_said_f
     assert counted.trainings == 0
 
 
-def test_a_defense_with_nothing_to_act_on_is_told_on_the_page(small, folder, tmp_path, monkeypatch):
+def test_a_defense_with_nothing_to_act_on_is_told_on_the_page(small, light_suite, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(spaces(), "models", {
         "FREEDOM": {"arguments": {"embedding_dim": 8, "knn_k": 3}, "training": {"max_epochs": 2}},
     })  # fmt: skip
@@ -320,7 +335,9 @@ def test_some_begin_with_the_trained_model_of_the_same_seed(small, folder, work,
     assert result["runs"][0]["test"]["attacks"][-1]["attack"] == "suite"
 
 
-def test_a_backbone_has_a_form_and_a_defense_a_wrapper_of_its_own_label(small, folder, tmp_path, monkeypatch):
+def test_a_backbone_has_a_form_and_a_defense_a_wrapper_of_its_own_label(
+    small, light_attacks, folder, tmp_path, monkeypatch
+):
     small_graph = {"embedding_dim": 8, "knn_k": 3}
     monkeypatch.setitem(spaces(), "models", {
         "LATTICE": {"arguments": small_graph, "training": {"max_epochs": 2}},
@@ -410,7 +427,7 @@ def test_a_killed_search_goes_on_to_the_same_numbers(small, folder, tmp_path, mo
     assert [c["validation"] for c in again["candidates"]] == [c["validation"] for c in whole["candidates"]]
 
 
-def test_more_seeds_are_added_to_what_a_result_tells(small, folder, tmp_path, monkeypatch):
+def test_more_seeds_are_added_to_what_a_result_tells(small, light_attacks, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(spaces(), "defenses", SMALL["defenses"] | {
         "warm": {"name": "AdversarialTraining", "start": "none", "budget": [0.05, 0.1]},
         "Smoothed": {"fixed": {"samples": 2}, "sigma": [0.1, 0.5]},
