@@ -264,7 +264,11 @@ class Trainer:
             other: Recommender = getattr(models, name).from_data(self.data, **own["arguments"], seed=seed)
             return other, spaces()["training"] | own["training"]
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
-        return backbone(model).from_data(self.data, modalities=names, **chosen["arguments"], seed=seed), training
+        arguments = dict(chosen["arguments"])
+        if "feature_scale" in arguments:
+            scale = arguments["feature_scale"]
+            arguments["feature_scale"] = {m: scale[m] for m in scale if m != entry.get("without")}
+        return backbone(model).from_data(self.data, modalities=names, **arguments, seed=seed), training
 
     def attacked(self, model: Recommender, names: tuple[str, ...], budget: float, split: Split) -> float | None:
         """The recall under the attacks that judge `split` and know its positives; None where the model reads no

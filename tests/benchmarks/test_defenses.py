@@ -285,14 +285,18 @@ def test_what_is_reported_is_what_the_stored_models_do(small, folder, work):
     assert result["runs"][0]["file"] == chosen["file"]
 
 
-def test_controls_are_what_they_are_called(small, folder, work):
+def test_controls_are_what_they_are_called(small, folder, work, monkeypatch):
     trainer = Trainer(read_data("shop", folder), work, False)
-    blind = search("shop", "VBPR", "without visual", trainer, 1)["runs"][0]
-    assert mr.load_model(work / blind["file"]).modalities == ("textual",)
-    assert {tuple(a["modalities"]) for a in blind["test"]["attacks"]} == {("textual",)}
+    dropped = search("shop", "VBPR", "without visual", trainer, 1)["runs"][0]
+    assert mr.load_model(work / dropped["file"]).modalities == ("textual",)
+    assert {tuple(a["modalities"]) for a in dropped["test"]["attacks"]} == {("textual",)}
+    scaled = {"name": "VBPR", "arguments": {"embedding_dim": 8, "feature_scale": {"visual": 0.3, "textual": 2.0}}}
+    monkeypatch.setitem(spaces()["models"], "VBPR scaled", scaled)
+    blind = mr.load_model(work / trainer("VBPR scaled", "without visual", {}, 0)["file"])
+    assert blind.feature_scale == {"textual": 2.0}
     trained = search("shop", "VBPR", "blind, trained", trainer, 1)["runs"][0]
-    assert trained["file"] != blind["file"]
-    assert trained["validation_attacked"] != blind["validation_attacked"]
+    assert trained["file"] != dropped["file"]
+    assert trained["validation_attacked"] != dropped["validation_attacked"]
     ids = search("shop", "VBPR", "ids only", trainer, 1)["runs"][0]
     assert type(mr.load_model(work / ids["file"])).__name__ == "BPRMF"
     assert ids["test"]["attacks"] == []
