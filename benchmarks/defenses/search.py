@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -48,7 +48,8 @@ _OWN_KEYS = (
 )  # fmt: skip
 
 Settings = dict[str, Any]
-Told = dict[tuple[str, str], dict[str, Any]]
+Record = dict[str, Any]
+Told = dict[tuple[str, str], Record]
 
 
 @cache
@@ -148,9 +149,11 @@ class Trainer:
         check_device(self.device)
 
     def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
-        """How one training went, and what its model reaches on validation, clean and attacked."""
+        """How one training went, and what its model reaches on validation: clean, attacked, and what each modality
+        carries.
+        """
         training = self._planned(model, label, arguments, seed)
-        return self._told(training, "validation") or self._validated(training)
+        return self._carrying(training, self._told(training, "validation") or self._validated(training))
 
     def tested(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
         """The same, and under ``test`` what the model reaches on the test split: clean, attacked, and what each
@@ -161,14 +164,14 @@ class Trainer:
         # Only together: a model that is trained anew is that of before but for rounding, or a device.
         if record is None or test is None:
             record, test = self._validated(training), self._judged(training, "test", self._test)
-        return record | {"test": test}
+        return self._carrying(training, record) | {"test": test}
 
     def knows(self, model: str, label: str, arguments: Settings, seed: int) -> bool:
         """Whether earlier results tell what :meth:`tested` gives."""
         training = self._planned(model, label, arguments, seed)
         return all(self._told(training, split) for split in ("validation", "test"))
 
-    def _told(self, training: _Training, split: Split) -> dict[str, Any] | None:
+    def _told(self, training: _Training, split: Split) -> Record | None:
         return self.told.get((training.path.name, attacks_key(training.item_graph, split)))
 
     def _planned(self, model: str, label: str, arguments: Settings, seed: int) -> _Training:
@@ -205,6 +208,20 @@ class Trainer:
 
     def _validated(self, planned: _Training) -> dict[str, Any]:
         return self._trained(planned) | self._judged(planned, "validation", self._validate)
+
+    def _carrying(self, training: _Training, record: dict[str, Any]) -> dict[str, Any]:
+        """The record with what each modality carries on validation; as it is where an earlier result does not tell
+        that and the model is not in `work`.
+        """
+        path = training.path
+        if "validation_carries" in record or not path.exists():
+            return record
+        kept = path.with_suffix(".carries.json")
+        with waiting(kept.with_suffix(".lock")):
+            if not kept.exists():
+                shares = modality_shares(load_model(path).to(self.device), self.data, split="val")
+                write_json(kept, {name: share["clean"] - share["mean_features"] for name, share in shares.items()})
+        return record | {"validation_carries": read_json(kept)}
 
     def refusal(self, model: str, label: str, name: str | None = None) -> str | None:
         """Why a defense has nothing to act on in that backbone, if so.
@@ -384,21 +401,38 @@ def wrapped(model: Recommender, data: HeteroData, label: str, arguments: Setting
     return found
 
 
-def keeping(tried: list[dict[str, Any]], undefended: float) -> list[dict[str, Any]]:
+def keeping(tried: Sequence[Record], undefended: Record) -> list[Record]:
     """The candidates that keep the undefended model's clean recall on validation."""
-    floor = (1 - spaces()["search"]["max_clean_loss"]) * undefended
+    floor = (1 - spaces()["search"]["max_clean_loss"]) * undefended["validation"]
     return [record for record in tried if record["validation"] >= floor]
 
 
-def choose(tried: list[dict[str, Any]], undefended: float) -> dict[str, Any]:
-    """The most robust candidate on validation of those that keep the undefended model's clean recall.
+def listening(tried: Sequence[Record], undefended: Record) -> list[Record]:
+    """The candidates in which no modality has fallen silent: each still carries, on validation, the least share of what
+    it carries in the undefended model. One counts where it carries more there than a candidate may lose in clean
+    recall; and what is not known, as of models that are gone, excludes none.
+    """
+    search = spaces()["search"]
+    noise = search["max_clean_loss"] * undefended["validation"]
+    floors = {m: search["min_carried"] * x for m, x in undefended.get("validation_carries", {}).items() if x > noise}
 
-    Where none does, the one that loses least, and of several that lose the same the most robust.
+    def hears(record: Record) -> bool:
+        carried = record.get("validation_carries", {})
+        return all(carried[m] >= floor for m, floor in floors.items() if m in carried)
+
+    return [record for record in tried if hears(record)]
+
+
+def choose(tried: Sequence[Record], undefended: Record) -> Record:
+    """The most robust candidate on validation of those that keep the undefended model's clean recall and every modality
+    heard, or where none does both, of those that keep the recall.
+
+    Where none keeps it, the one that loses least, and of several that lose the same the most robust.
     """
     kept = keeping(tried, undefended)
     if not kept or any(record["validation_attacked"] is None for record in kept):
         return max(tried, key=lambda record: (float(record["validation"]), record["validation_attacked"] or 0.0))
-    return max(kept, key=lambda record: float(record["validation_attacked"]))
+    return max(listening(kept, undefended) or kept, key=lambda record: float(record["validation_attacked"]))
 
 
 def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> dict[str, Any]:
@@ -406,7 +440,7 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
     every = spaces()["search"]["seeds"]
     if seeds > len(every):
         raise ConfigError(f"'seeds' expects at most the {len(every)} of spaces.toml (got {seeds})")
-    undefended = trainer(model, "none", {}, every[0])["validation"]
+    undefended = trainer(model, "none", {}, every[0])
     tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label, name, model)]
     chosen = choose(tried, undefended)["arguments"]
     # What earlier results tell of more seeds is not dropped.

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.costs import sections
 from benchmarks.defenses.overview import draw
-from benchmarks.defenses.search import METRIC, RESULTS, attacks_key, candidates, keeping, spaces
+from benchmarks.defenses.search import METRIC, RESULTS, attacks_key, candidates, keeping, listening, spaces
 from mmgraph_robust.utils import read_json, write_text
 
 Result = dict[str, Any]
@@ -160,13 +160,48 @@ def by_attacks(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
 
 def beyond(results: Sequence[Result]) -> str:
     """Which rows' candidates, of several, all lose more clean recall than the search allows."""
-    undefended = [r["candidates"][0]["validation"] for r in results if r["defense"] == "none"]
+    undefended = [r["candidates"][0] for r in results if r["defense"] == "none"]
     found = [
         f"`{r['defense']}`"
         for r in results
         if undefended and len(r["candidates"]) > 1 and not keeping(r["candidates"], undefended[0])
     ]
     return f"- No candidate keeps the clean recall on validation: {', '.join(sorted(found))}" if found else ""
+
+
+def silent(results: Sequence[Result]) -> str:
+    """Which rows' choice passed over something more robust in which a modality had fallen silent, and of which
+    candidates it is not known what they carry."""
+    undefended = [r["candidates"][0] for r in results if r["defense"] == "none"]
+    passed, unknown = [], []
+    for result in results:
+        tried = result["candidates"]
+        if len(tried) < 2 or not undefended:
+            continue
+        kept = keeping(tried, undefended[0])
+        heard = listening(kept, undefended[0])
+        if not heard:
+            continue
+        most = max(record.get("validation_attacked") or 0.0 for record in heard)
+        passed += [
+            f"`{result['defense']}` ({_arguments(record['arguments'])})"
+            for record in kept
+            if record not in heard and (record.get("validation_attacked") or 0.0) > most
+        ]
+        if any("validation_carries" not in record for record in kept):
+            unknown.append(f"`{result['defense']}`")
+    lines = []
+    if passed:
+        lines.append(
+            "- Passed over, though more robust on validation, for a modality that carries too little there: "
+            + ", ".join(sorted(passed))
+        )
+    if unknown:
+        lines.append(
+            "- Of candidates of these it is not known what their modalities carry, and none was passed over for it: "
+            + ", ".join(sorted(unknown))
+        )
+    return "\n".join(lines)
 
 
 def shortfall(folder: Path) -> str:
@@ -200,6 +235,7 @@ def page(folder: Path) -> str:
     search = spaces()["search"]
     count = max(len(candidates(label)) for label in spaces()["defenses"])
     budget, most = f"{100 * search['budget']:g} %", f"{100 * search['max_clean_loss']:g} %"
+    share = f"{100 * search['min_carried']:g} %"
     parts = [
         "# What defenses are worth",
         f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates, more "
@@ -207,8 +243,10 @@ def page(folder: Path) -> str:
         "every such row yet), and one where there is nothing to search or it was *picked* by hand; trained with seed 0 "
         "and judged on the validation split, clean and under PGD (where features act only through an item graph: "
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
-        f"at {budget}: of those that lose at most {most} of the undefended model's clean recall the most robust was "
-        "taken, else the one that loses least (of equals the more robust); only then was the test split read. PGD: 20 "
+        f"at {budget}: of those that lose at most {most} of the undefended model's clean recall, and in which every "
+        f"modality still carries {share} of what it carries there (where that is more than {most} of the recall), the "
+        "most robust was taken; where none keeps both, of those that keep the recall; where none does, the one that "
+        "loses least (of equals the more robust). Only then was the test split read. PGD: 20 "
         "steps on a smooth recall or a smooth NDCG, whichever leaves less, on validation the latter; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         f"known to the attacker. {shortfall(folder)}"
@@ -238,7 +276,7 @@ def page(folder: Path) -> str:
                 today, before = by_attacks(own)
                 parts += [f"## {name}, {model}", table(today) if today else ""]
                 parts += [_BEFORE, table(before)] if before else []
-                parts += ["\n".join(flags(own)), beyond(own), elsewhere(own), refusals(refused)]
+                parts += ["\n".join(flags(own)), beyond(own), silent(own), elsewhere(own), refusals(refused)]
     for title, measured in sections(folder, "Cost"):
         parts += [title, cost_table(measured)]
     for path in sorted(folder.glob("ablation-*.json")):

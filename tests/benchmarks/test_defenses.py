@@ -28,14 +28,14 @@ from benchmarks.defenses.search import (
     spaces,
     told_by,
 )
-from benchmarks.defenses.table import beyond, by_attacks, elsewhere, page, table, write
+from benchmarks.defenses.table import beyond, by_attacks, elsewhere, page, silent, table, write
 from mmgraph_robust.attacks.suite import SUITES
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
 from mmgraph_robust.errors import ConfigError
 
 SMALL = {
-    "search": {"seeds": [0, 1], "max_clean_loss": 0.02, "budget": 0.05},
+    "search": {"seeds": [0, 1], "max_clean_loss": 0.02, "min_carried": 0.5, "budget": 0.05},
     "test": {"budgets": [0.05]},
     "training": {"max_epochs": 4, "patience": 3, "eval_every": 1, "batch_size": 64, "learning_rate": 0.02},
     "models": {"VBPR": {"arguments": {"reg": 0.1, "embedding_dim": 8}, "training": {"max_epochs": 6}}},
@@ -256,11 +256,56 @@ def test_the_choice_keeps_the_clean_quality_and_takes_the_most_robust(small):
         return {"validation": clean, "validation_attacked": attacked}
 
     robust_but_dear, fair, weak = record(0.97, 0.9), record(0.985, 0.7), record(1.1, 0.2)
-    assert choose([robust_but_dear, fair, weak], 1.0) is fair
-    assert choose([robust_but_dear, record(0.9, 0.95)], 1.0) is robust_but_dear
-    assert choose([record(0.97, 0.8), robust_but_dear, record(0.97, 0.7)], 1.0) is robust_but_dear
-    assert choose([record(0.99, None)], 1.0)["validation"] == 0.99
-    assert choose([fair, weak], 0.5) is fair
+    undefended = record(1.0, 0.0)
+    assert choose([robust_but_dear, fair, weak], undefended) is fair
+    assert choose([robust_but_dear, record(0.9, 0.95)], undefended) is robust_but_dear
+    assert choose([record(0.97, 0.8), robust_but_dear, record(0.97, 0.7)], undefended) is robust_but_dear
+    assert choose([record(0.99, None)], undefended)["validation"] == 0.99
+    assert choose([fair, weak], record(0.5, 0.0)) is fair
+
+
+def test_what_has_stopped_listening_is_passed_over(small):
+    def record(attacked, clean=1.0, **carries):
+        return {
+            "arguments": {"budget": attacked}, "validation": clean, "validation_attacked": attacked,
+            "validation_carries": carries,
+        }  # fmt: skip
+
+    undefended = record(0.1, visual=0.1, textual=0.2)
+    deaf, heard = record(0.9, visual=0.04, textual=0.3), record(0.8, visual=0.05, textual=0.1)
+    assert choose([deaf, heard, record(0.7, visual=0.1, textual=0.2)], undefended) is heard
+    # The clean recall comes first; and where nothing else keeps it, what keeps it is taken.
+    assert choose([deaf, record(0.8, clean=0.9, visual=0.1, textual=0.2)], undefended) is deaf
+    # A modality that the defended model lacks, or that carried nothing to begin with, has nothing to keep.
+    blind = record(0.9, textual=0.2)
+    assert choose([blind, heard], undefended) is blind
+    assert choose([deaf, heard], record(0.1, visual=0.02, textual=0.2)) is deaf
+    # What nobody measured excludes none.
+    untold = {name: value for name, value in deaf.items() if name != "validation_carries"}
+    assert choose([untold, heard], undefended) is untold
+    result = {"defense": "D", "candidates": [deaf, heard]}
+    rows = [{"defense": "none", "candidates": [undefended]}, result]
+    assert silent(rows).endswith("for a modality that carries too little there: `D` (budget 0.9)")
+    assert silent([rows[0], {"defense": "D", "candidates": [untold, heard]}]) == (
+        "- Of candidates of these it is not known what their modalities carry, and none was passed over for it: `D`"
+    )
+    assert silent([rows[0], {"defense": "D", "candidates": [heard, undefended]}]) == ""
+
+
+def test_what_modalities_carry_is_measured_once_and_told(small, folder, tmp_path, monkeypatch):
+    data = read_data("shop", folder)
+    trainer = Trainer(data, tmp_path, False)
+    record = trainer("VBPR", "none", {}, 0)
+    shares = mr.evaluation.modality_shares(mr.load_model(tmp_path / record["file"]), data, split="val")
+    expected = {m: share["clean"] - share["mean_features"] for m, share in shares.items()}
+    assert record["validation_carries"] == expected
+    monkeypatch.setattr(room, "modality_shares", None)
+    assert trainer("VBPR", "none", {}, 0) == record
+    # An earlier result that lacks it is completed where its model lies there, and told as it is where it does not.
+    old = {name: value for name, value in record.items() if name != "validation_carries"}
+    told = {(record["file"], record["attacks_key"]): old}
+    assert Trainer(data, tmp_path, False, told)("VBPR", "none", {}, 0) == record
+    assert Trainer(data, tmp_path / "elsewhere", False, told)("VBPR", "none", {}, 0) == old
 
 
 def test_what_is_reported_is_what_the_stored_models_do(small, folder, work):
@@ -280,7 +325,7 @@ def test_what_is_reported_is_what_the_stored_models_do(small, folder, work):
         assert jointly["recall@20"] == again.after["recall@20"]
         assert run["test"]["attacks"][3]["recall@20"] <= run["test"]["clean"]["recall@20"]
         assert set(run["test"]["carries"]) == {"visual", "textual"}
-    chosen = choose(result["candidates"], trainer("VBPR", "none", {}, 0)["validation"])
+    chosen = choose(result["candidates"], trainer("VBPR", "none", {}, 0))
     assert result["chosen"] == chosen["arguments"]
     assert result["runs"][0]["file"] == chosen["file"]
 
