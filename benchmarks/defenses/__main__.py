@@ -14,7 +14,6 @@ from benchmarks.defenses.search import (
     Trainer,
     candidates,
     labels_for,
-    pick,
     read_data,
     search,
     told_by,
@@ -42,8 +41,8 @@ def main(
     it is of: the page names what was not computed on a CPU.
     """
     check_device(device)
-    chosen = options.listed(only, ";") or labels_for(name, model)
-    pick("models", model)
+    every = labels_for(name, model)
+    chosen = options.listed(only, ";") or every
     for label in chosen:
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):

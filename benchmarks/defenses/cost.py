@@ -18,6 +18,7 @@ from benchmarks.defenses.search import (
     RESULTS,
     Trainer,
     backbone,
+    backbones_for,
     candidates,
     defense_class,
     pick,
@@ -47,7 +48,7 @@ def main(
     out: options.Added = RESULTS / "cost.json",
 ) -> None:
     """Times epochs of every defense that acts in training, with the arguments of its first candidate."""
-    backbones = options.listed(only) or list(spaces()["models"])
+    backbones = options.listed(only) or backbones_for(name)
     for model in backbones:
         pick("models", model)
     check_device(device)

@@ -94,8 +94,20 @@ def candidates(label: str, name: str | None = None, model: str | None = None) ->
     return [fixed | dict(zip(searched, values, strict=True)) for values in zip(*searched.values(), strict=True)]
 
 
+def backbones_for(name: str) -> list[str]:
+    """The backbones that are searched on a data set: all that are not for others."""
+    return [model for model, entry in spaces()["models"].items() if name in entry.get("data", [name])]
+
+
 def labels_for(name: str, model: str) -> list[str]:
-    """The defenses that are tried on a data set and a backbone: all that are not for others."""
+    """The defenses that are tried on a data set and a backbone: all that are not for others.
+
+    Raises:
+        ConfigError: If the backbone is for another data set.
+    """
+    pick("models", model)
+    if model not in backbones_for(name):
+        raise ConfigError(f"'{model}' is searched on {', '.join(spaces()['models'][model]['data'])}, not on {name}")
     return [
         label
         for label, entry in spaces()["defenses"].items()
@@ -148,14 +160,16 @@ class Trainer:
     def __post_init__(self) -> None:
         check_device(self.device)
 
-    def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
-        """How one training went, and what its model reaches on validation: clean, attacked, and what each modality
-        carries.
-        """
+    def __call__(self, model: str, label: str, arguments: Settings, seed: int) -> Record:
+        """How one training went, and what its model reaches on validation, clean and attacked."""
         training = self._planned(model, label, arguments, seed)
-        return self._carrying(training, self._told(training, "validation") or self._validated(training))
+        return self._told(training, "validation") or self._validated(training)
 
-    def tested(self, model: str, label: str, arguments: Settings, seed: int) -> dict[str, Any]:
+    def anew(self, model: str, label: str, arguments: Settings, seed: int) -> Record:
+        """The same, whatever earlier results tell."""
+        return self._validated(self._planned(model, label, arguments, seed))
+
+    def tested(self, model: str, label: str, arguments: Settings, seed: int) -> Record:
         """The same, and under ``test`` what the model reaches on the test split: clean, attacked, and what each
         modality carries.
         """
@@ -164,7 +178,8 @@ class Trainer:
         # Only together: a model that is trained anew is that of before but for rounding, or a device.
         if record is None or test is None:
             record, test = self._validated(training), self._judged(training, "test", self._test)
-        return self._carrying(training, record) | {"test": test}
+        # What it carries on validation is a matter of candidates.
+        return {name: value for name, value in record.items() if name != "validation_carries"} | {"test": test}
 
     def knows(self, model: str, label: str, arguments: Settings, seed: int) -> bool:
         """Whether earlier results tell what :meth:`tested` gives."""
@@ -186,7 +201,7 @@ class Trainer:
         path = self.work / f"{model}-{key[:16]}.safetensors"
         return _Training(model, label, arguments, seed, begun, path, victim.feature_path == "graph")
 
-    def _trained(self, planned: _Training) -> dict[str, Any]:
+    def _trained(self, planned: _Training) -> Record:
         """The record of a training whose model then lies in `work`."""
         path, label = planned.path, planned.label
         victim, training = self._model(planned.model, label, planned.seed)
@@ -206,22 +221,31 @@ class Trainer:
         path.with_suffix(".pt").unlink(missing_ok=True)
         return record
 
-    def _validated(self, planned: _Training) -> dict[str, Any]:
+    def _validated(self, planned: _Training) -> Record:
         return self._trained(planned) | self._judged(planned, "validation", self._validate)
 
-    def _carrying(self, training: _Training, record: dict[str, Any]) -> dict[str, Any]:
-        """The record with what each modality carries on validation; as it is where an earlier result does not tell
-        that and the model is not in `work`.
+    def carrying(self, record: Record) -> Record:
+        """A record with what each modality carries on validation, too; as it is where the model that it tells of does
+        not lie in `work`.
         """
-        path = training.path
+        path = self.work / record["file"]
         if "validation_carries" in record or not path.exists():
             return record
-        kept = path.with_suffix(".carries.json")
+        shares = self._once(path.with_suffix(".carries.json"), lambda: self._shares(path, "val"))
+        # A model that was trained anew, elsewhere, is not the one of the record.
+        same = all(share["clean"] == record["validation"] for share in shares.values())
+        return record | {"validation_carries": shares} if same else record
+
+    def _shares(self, path: Path, split: Literal["val", "test"]) -> dict[str, Any]:
+        return modality_shares(load_model(path).to(self.device), self.data, split=split)
+
+    def _once(self, kept: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a file holds, made first where it is not there."""
         with waiting(kept.with_suffix(".lock")):
             if not kept.exists():
-                shares = modality_shares(load_model(path).to(self.device), self.data, split="val")
-                write_json(kept, {name: share["clean"] - share["mean_features"] for name, share in shares.items()})
-        return record | {"validation_carries": read_json(kept)}
+                write_json(kept, make())
+        found: dict[str, Any] = read_json(kept)
+        return found
 
     def refusal(self, model: str, label: str, name: str | None = None) -> str | None:
         """Why a defense has nothing to act on in that backbone, if so.
@@ -255,11 +279,7 @@ class Trainer:
         """What `judge` says of a trained model, done once for the same attacks and budgets."""
         path, key = training.path, attacks_key(training.item_graph, split)
         kept = path.with_suffix(f".{split}-{key[:8]}.json")
-        with waiting(kept.with_suffix(".lock")):
-            if not kept.exists():
-                write_json(kept, judge(load_model(path).to(self.device), path))
-        found: dict[str, Any] = read_json(kept)
-        return found | {"attacks_key": key}
+        return self._once(kept, lambda: judge(load_model(path).to(self.device), path)) | {"attacks_key": key}
 
     def _validate(self, model: Recommender, _: Path) -> dict[str, Any]:
         budget = spaces()["search"]["budget"]
@@ -282,9 +302,8 @@ class Trainer:
             return other, spaces()["training"] | own["training"]
         names = [m for m in data.modalities(self.data) if m != entry.get("without")]
         arguments = dict(chosen["arguments"])
-        if "feature_scale" in arguments:
-            scale = arguments["feature_scale"]
-            arguments["feature_scale"] = {m: scale[m] for m in scale if m != entry.get("without")}
+        if scale := arguments.get("feature_scale"):
+            arguments["feature_scale"] = {m: factor for m, factor in scale.items() if m != entry.get("without")}
         return backbone(model).from_data(self.data, modalities=names, **arguments, seed=seed), training
 
     def attacked(self, model: Recommender, names: tuple[str, ...], budget: float, split: Split) -> float | None:
@@ -352,9 +371,11 @@ def told_by(folder: Path) -> Told:
         for record in [*result.get("candidates", ()), *result.get("runs", ())]:
             test = record.get("test", {})
             if "attacks_key" in record:
-                found[record["file"], record["attacks_key"]] = {
-                    name: value for name, value in record.items() if name not in ("arguments", "test")
-                }
+                key = record["file"], record["attacks_key"]
+                own = {name: value for name, value in record.items() if name not in ("arguments", "test")}
+                before = found.get(key, {})
+                # The same model may stand in several places, and what it carries in one of them.
+                found[key] = (before if before.get("validation") == own["validation"] else {}) | own
             if "attacks_key" in test:
                 found[record["file"], test["attacks_key"]] = test
     return found
@@ -407,32 +428,39 @@ def keeping(tried: Sequence[Record], undefended: Record) -> list[Record]:
     return [record for record in tried if record["validation"] >= floor]
 
 
-def listening(tried: Sequence[Record], undefended: Record) -> list[Record]:
-    """The candidates in which no modality has fallen silent: each still carries, on validation, the least share of what
-    it carries in the undefended model. One counts where it carries more there than a candidate may lose in clean
-    recall; and what is not known, as of models that are gone, excludes none.
+def carried(share: dict[str, float]) -> float:
+    """The recall that is lost when every item has the modality's mean features."""
+    return share["clean"] - share["mean_features"]
+
+
+def hearing(tried: Sequence[Record], undefended: Record) -> list[Record]:
+    """The candidates in which each modality still carries, on validation, the least share of what it carries in the
+    undefended model.
+
+    A modality counts where it carries more in the undefended model than a candidate may lose in clean recall. What is
+    not known, as of models that are gone, excludes none.
     """
-    search = spaces()["search"]
-    noise = search["max_clean_loss"] * undefended["validation"]
-    floors = {m: search["min_carried"] * x for m, x in undefended.get("validation_carries", {}).items() if x > noise}
+    search, shares = spaces()["search"], undefended.get("validation_carries", {})
+    floors = {m: search["min_carried"] * carried(share) for m, share in shares.items()}
+    noise = search["min_carried"] * search["max_clean_loss"] * undefended["validation"]
 
     def hears(record: Record) -> bool:
-        carried = record.get("validation_carries", {})
-        return all(carried[m] >= floor for m, floor in floors.items() if m in carried)
+        found = record.get("validation_carries", {})
+        return all(carried(found[m]) >= floor for m, floor in floors.items() if m in found and floor > noise)
 
     return [record for record in tried if hears(record)]
 
 
 def choose(tried: Sequence[Record], undefended: Record) -> Record:
-    """The most robust candidate on validation of those that keep the undefended model's clean recall and every modality
-    heard, or where none does both, of those that keep the recall.
+    """The most robust candidate on validation of those that keep the undefended model's clean recall and what each of
+    its modalities carries; where none does both, of those that keep the recall.
 
     Where none keeps it, the one that loses least, and of several that lose the same the most robust.
     """
     kept = keeping(tried, undefended)
     if not kept or any(record["validation_attacked"] is None for record in kept):
         return max(tried, key=lambda record: (float(record["validation"]), record["validation_attacked"] or 0.0))
-    return max(listening(kept, undefended) or kept, key=lambda record: float(record["validation_attacked"]))
+    return max(hearing(kept, undefended) or kept, key=lambda record: float(record["validation_attacked"]))
 
 
 def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> dict[str, Any]:
@@ -440,8 +468,16 @@ def search(name: str, model: str, label: str, trainer: Trainer, seeds: int) -> d
     every = spaces()["search"]["seeds"]
     if seeds > len(every):
         raise ConfigError(f"'seeds' expects at most the {len(every)} of spaces.toml (got {seeds})")
-    undefended = trainer(model, "none", {}, every[0])
-    tried = [{"arguments": a, **trainer(model, label, a, every[0])} for a in candidates(label, name, model)]
+    undefended = trainer.carrying(trainer(model, "none", {}, every[0]))
+    tried = [
+        {"arguments": a, **trainer.carrying(trainer(model, label, a, every[0]))} for a in candidates(label, name, model)
+    ]
+    for _ in tried:
+        best = choose(tried, undefended)
+        if len(tried) == 1 or "validation_carries" in best or not undefended.get("validation_carries"):
+            break
+        # That an earlier result does not tell it is no advantage.
+        best |= trainer.carrying(trainer.anew(model, label, best["arguments"], every[0]))
     chosen = choose(tried, undefended)["arguments"]
     # What earlier results tell of more seeds is not dropped.
     seeds = max([seeds, *(n for n, seed in enumerate(every, 1) if trainer.knows(model, label, chosen, seed))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,7 +11,17 @@ from typing import Any
 
 from benchmarks.costs import sections
 from benchmarks.defenses.overview import draw
-from benchmarks.defenses.search import METRIC, RESULTS, attacks_key, candidates, keeping, listening, spaces
+from benchmarks.defenses.search import (
+    METRIC,
+    RESULTS,
+    attacks_key,
+    backbones_for,
+    candidates,
+    carried,
+    hearing,
+    keeping,
+    spaces,
+)
 from mmgraph_robust.utils import read_json, write_text
 
 Result = dict[str, Any]
@@ -40,10 +51,10 @@ def everything(run: Run) -> list[str]:
     return max((a["modalities"] for a in run["test"]["attacks"]), key=len, default=[])
 
 
-def carried(run: Run, modality: str) -> float | None:
-    """How much clean recall is lost when every item has the modality's mean features."""
+def carries(run: Run, modality: str) -> float | None:
+    """How much clean recall on test is lost when every item has the modality's mean features."""
     share = run["test"]["carries"].get(modality)
-    return None if share is None else share["clean"] - share["mean_features"]
+    return None if share is None else carried(share)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -74,7 +85,7 @@ def table(results: Sequence[Result]) -> str:
             _cell(result, lambda run, b=b: left(run, "suite", everything(run), b))  # type: ignore[misc]
             for b in budgets
         ]
-        row += [_cell(result, lambda run, m=m: carried(run, m)) if m in read else "" for m in names]  # type: ignore[misc]
+        row += [_cell(result, lambda run, m=m: carries(run, m)) if m in read else "" for m in names]  # type: ignore[misc]
         row += [_decline(result, budgets[0], undefended), _arguments(result["chosen"])]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
@@ -169,39 +180,34 @@ def beyond(results: Sequence[Result]) -> str:
     return f"- No candidate keeps the clean recall on validation: {', '.join(sorted(found))}" if found else ""
 
 
-def silent(results: Sequence[Result]) -> str:
-    """Which rows' choice passed over something more robust in which a modality had fallen silent, and of which
-    candidates it is not known what they carry."""
-    undefended = [r["candidates"][0] for r in results if r["defense"] == "none"]
-    passed, unknown = [], []
-    for result in results:
-        tried = result["candidates"]
-        if len(tried) < 2 or not undefended:
-            continue
-        kept = keeping(tried, undefended[0])
-        heard = listening(kept, undefended[0])
-        if not heard:
-            continue
-        most = max(record.get("validation_attacked") or 0.0 for record in heard)
+def unheard(results: Sequence[Result]) -> str:
+    """What was passed over for a modality that carries too little, and where it is not known what modalities carry."""
+    undefended = next((r["candidates"][0] for r in results if r["defense"] == "none"), None)
+    searched = [r for r in results if len(r["candidates"]) > 1]
+    if undefended is None or not searched:
+        return ""
+    if "validation_carries" not in undefended:
+        return "- What modalities carry on validation is not known here: nothing was passed over for it"
+    passed, none, unknown = [], [], []
+    for result in searched:
+        name, kept = f"`{result['defense']}`", keeping(result["candidates"], undefended)
+        heard = hearing(kept, undefended)
+        if kept and not heard:
+            none.append(name)
+        if any(r["arguments"] == result["chosen"] and "validation_carries" not in r for r in kept):
+            unknown.append(name)
+        most = max((record.get("validation_attacked") or 0.0 for record in heard), default=math.inf)
         passed += [
-            f"`{result['defense']}` ({_arguments(record['arguments'])})"
+            f"{name} ({_arguments(record['arguments'])})"
             for record in kept
             if record not in heard and (record.get("validation_attacked") or 0.0) > most
         ]
-        if any("validation_carries" not in record for record in kept):
-            unknown.append(f"`{result['defense']}`")
-    lines = []
-    if passed:
-        lines.append(
-            "- Passed over, though more robust on validation, for a modality that carries too little there: "
-            + ", ".join(sorted(passed))
-        )
-    if unknown:
-        lines.append(
-            "- Of candidates of these it is not known what their modalities carry, and none was passed over for it: "
-            + ", ".join(sorted(unknown))
-        )
-    return "\n".join(lines)
+    told = {
+        "Passed over on validation, though more robust, for a modality that carries too little": passed,
+        "No candidate that keeps the clean recall keeps what every modality carries": none,
+        "It is not known what modalities carry on validation in what was chosen of": unknown,
+    }
+    return "\n".join(f"- {what}: {', '.join(sorted(names))}" for what, names in told.items() if names)
 
 
 def shortfall(folder: Path) -> str:
@@ -239,14 +245,15 @@ def page(folder: Path) -> str:
     parts = [
         "# What defenses are worth",
         f"Recall@20 on test, mean ± sample standard deviation over seeds. Every defense got {count} candidates, more "
-        "where the strongest of them was chosen or none kept the clean recall (then the list goes on, though not in "
-        "every such row yet), and one where there is nothing to search or it was *picked* by hand; trained with seed 0 "
+        "where the strongest of them was chosen, none kept the clean recall or the most robust did not keep what a "
+        "modality carries (then the list goes on, though not in every such row yet; VBPR scaled has VBPR's lists), and "
+        "one where there is nothing to search or it was *picked* by hand; trained with seed 0 "
         "and judged on the validation split, clean and under PGD (where features act only through an item graph: "
         "GraphRelaxation of 25 steps, which rebuilds it) on all modalities "
         f"at {budget}: of those that lose at most {most} of the undefended model's clean recall, and in which every "
-        f"modality still carries {share} of what it carries there (where that is more than {most} of the recall), the "
-        "most robust was taken; where none keeps both, of those that keep the recall; where none does, the one that "
-        "loses least (of equals the more robust). Only then was the test split read. PGD: 20 "
+        f"modality still carries {share} of what it carries in that model, on validation (if that is more than {most} "
+        "of the recall), the most robust was taken; where none keeps both, of those that keep the recall; where none "
+        "does, the one that loses least (of equals the more robust). Only then was the test split read. PGD: 20 "
         "steps on a smooth recall or a smooth NDCG, whichever leaves less, on validation the latter; "
         'suite: `suite("standard")`; budgets per item, relative to the item\'s own features; white box, test positives '
         f"known to the attacker. {shortfall(folder)}"
@@ -269,14 +276,14 @@ def page(folder: Path) -> str:
                 f"{name} at a glance; controls are grey. What the dotted line cuts off loses more than {most} of the "
                 "undefended model's clean recall.",
             ]
-        for model in spaces()["models"]:
+        for model in backbones_for(name):
             own = [r for r in results if r["model"] == model and "refused" not in r]
             refused = [r for r in results if r["model"] == model and "refused" in r]
             if own or refused:
                 today, before = by_attacks(own)
                 parts += [f"## {name}, {model}", table(today) if today else ""]
                 parts += [_BEFORE, table(before)] if before else []
-                parts += ["\n".join(flags(own)), beyond(own), silent(own), elsewhere(own), refusals(refused)]
+                parts += ["\n".join(flags(own)), beyond(own), unheard(own), elsewhere(own), refusals(refused)]
     for title, measured in sections(folder, "Cost"):
         parts += [title, cost_table(measured)]
     for path in sorted(folder.glob("ablation-*.json")):

@@ -28,7 +28,7 @@ from benchmarks.defenses.search import (
     spaces,
     told_by,
 )
-from benchmarks.defenses.table import beyond, by_attacks, elsewhere, page, silent, table, write
+from benchmarks.defenses.table import beyond, by_attacks, elsewhere, page, table, unheard, write
 from mmgraph_robust.attacks.suite import SUITES
 from mmgraph_robust.data import write_mmrec
 from mmgraph_robust.data.schema import INTERACTS
@@ -63,7 +63,8 @@ def small(monkeypatch):
 
 @pytest.fixture
 def light_suite(monkeypatch):
-    """Two attacks in the place of the suite's many, where it does not matter which they are."""
+    """Two attacks in the place of the suite's many, where it does not matter which they are; what they leave is kept as
+    the suite's, so not in a folder that is shared."""
     monkeypatch.setitem(SUITES, "standard", lambda problem, surrogates: [
         ("noise", mr.attacks.Noise()), ("single step", mr.attacks.SingleStep("margin")),
     ])  # fmt: skip
@@ -153,6 +154,10 @@ def test_unknown_names_are_said_before_any_training(small, folder, tmp_path, mon
         main("shop", "VBPR", only="none;AdversarialTrainin", seeds=1, **where)
     with pytest.raises(ConfigError, match="did you mean 'VBPR'"):
         main("shop", "VBRP", only="", seeds=1, **where)
+    monkeypatch.setitem(spaces(), "models", SMALL["models"] | {"other": {"name": "VBPR", "data": ["hm"]}})
+    with pytest.raises(ConfigError, match="'other' is searched on hm, not on shop"):
+        main("shop", "other", only="none", seeds=1, **where)
+    assert room.backbones_for("shop") == ["VBPR"]
     with pytest.raises(ConfigError, match="unknown data 'shops'"):
         read_data("shops", folder)
     with pytest.raises(ConfigError, match="unknown ablations 'APR'"):
@@ -264,48 +269,140 @@ def test_the_choice_keeps_the_clean_quality_and_takes_the_most_robust(small):
     assert choose([fair, weak], record(0.5, 0.0)) is fair
 
 
-def test_what_has_stopped_listening_is_passed_over(small):
-    def record(attacked, clean=1.0, **carries):
-        return {
-            "arguments": {"budget": attacked}, "validation": clean, "validation_attacked": attacked,
-            "validation_carries": carries,
-        }  # fmt: skip
+def carrying(attacked, clean=1.0, **carries):
+    """A candidate, in which modalities carry that much."""
+    shares = {m: {"clean": clean, "mean_features": clean - x} for m, x in carries.items()}
+    return {
+        "arguments": {"budget": attacked}, "validation": clean, "validation_attacked": attacked,
+        "validation_carries": shares,
+    }  # fmt: skip
 
-    undefended = record(0.1, visual=0.1, textual=0.2)
-    deaf, heard = record(0.9, visual=0.04, textual=0.3), record(0.8, visual=0.05, textual=0.1)
-    assert choose([deaf, heard, record(0.7, visual=0.1, textual=0.2)], undefended) is heard
+
+def test_a_candidate_that_hears_less_than_half_is_passed_over(small):
+    undefended = carrying(0.1, visual=0.125, textual=0.25)
+    deaf, hears = carrying(0.9, visual=0.0625 - 1e-3, textual=0.375), carrying(0.8, visual=0.0625, textual=0.125)
+    assert choose([deaf, hears, carrying(0.7, visual=0.125, textual=0.25)], undefended) is hears
+    assert choose([carrying(0.9, visual=0.25, textual=0.1), hears], undefended) is hears
     # The clean recall comes first; and where nothing else keeps it, what keeps it is taken.
-    assert choose([deaf, record(0.8, clean=0.9, visual=0.1, textual=0.2)], undefended) is deaf
+    assert choose([deaf, carrying(0.8, clean=0.9, visual=0.125, textual=0.25)], undefended) is deaf
     # A modality that the defended model lacks, or that carried nothing to begin with, has nothing to keep.
-    blind = record(0.9, textual=0.2)
-    assert choose([blind, heard], undefended) is blind
-    assert choose([deaf, heard], record(0.1, visual=0.02, textual=0.2)) is deaf
+    blind = carrying(0.9, textual=0.25)
+    assert choose([blind, hears], undefended) is blind
+    assert choose([deaf, hears], carrying(0.1, visual=0.02, textual=0.25)) is not hears
+    assert choose([carrying(0.9, visual=0.005, textual=0.25), hears], carrying(0.1, visual=0.03, textual=0.25)) is hears
     # What nobody measured excludes none.
     untold = {name: value for name, value in deaf.items() if name != "validation_carries"}
-    assert choose([untold, heard], undefended) is untold
-    result = {"defense": "D", "candidates": [deaf, heard]}
-    rows = [{"defense": "none", "candidates": [undefended]}, result]
-    assert silent(rows).endswith("for a modality that carries too little there: `D` (budget 0.9)")
-    assert silent([rows[0], {"defense": "D", "candidates": [untold, heard]}]) == (
-        "- Of candidates of these it is not known what their modalities carry, and none was passed over for it: `D`"
+    assert choose([untold, hears], undefended) is untold
+
+
+def test_the_page_tells_what_was_passed_over_and_what_is_not_known(small):
+    undefended = carrying(0.1, visual=0.125, textual=0.25)
+    deaf, hears = carrying(0.9, visual=0.05, textual=0.375), carrying(0.8, visual=0.125, textual=0.25)
+    untold = {name: value for name, value in hears.items() if name != "validation_carries"}
+
+    def told(*tried, chosen, by=undefended):
+        rows = [
+            {"defense": "none", "candidates": [by], "chosen": {}},
+            {"defense": "D", "candidates": list(tried), "chosen": chosen["arguments"]},
+        ]
+        return unheard(rows)
+
+    assert told(deaf, hears, chosen=hears) == (
+        "- Passed over on validation, though more robust, for a modality that carries too little: `D` (budget 0.9)"
     )
-    assert silent([rows[0], {"defense": "D", "candidates": [heard, undefended]}]) == ""
+    assert told(hears, carrying(0.7, visual=0.05, textual=0.3), chosen=hears) == ""
+    assert told(deaf, carrying(0.7, clean=0.9), chosen=deaf) == (
+        "- No candidate that keeps the clean recall keeps what every modality carries: `D`"
+    )
+    assert told(untold, carrying(0.7, visual=0.125, textual=0.25), chosen=untold) == (
+        "- It is not known what modalities carry on validation in what was chosen of: `D`"
+    )
+    assert told(deaf, hears, chosen=deaf, by=untold) == (
+        "- What modalities carry on validation is not known here: nothing was passed over for it"
+    )
+    assert told(hears, chosen=hears) == ""
 
 
-def test_what_modalities_carry_is_measured_once_and_told(small, folder, tmp_path, monkeypatch):
+class Records:
+    """Stands in for a trainer whose records are given, by the budget."""
+
+    data, device = mr.synthetic(num_users=10, num_items=10), "cpu"
+
+    def __init__(self, given, measured):
+        self.given, self.measured, self.asked = given, measured, []
+
+    def __call__(self, model, label, arguments, seed):
+        return self.given[arguments.get("budget", "none")]
+
+    def anew(self, model, label, arguments, seed):
+        self.asked.append(arguments["budget"])
+        return self.measured[arguments["budget"]]
+
+    def carrying(self, record):
+        return dict(record)
+
+    def knows(self, *_):
+        return False
+
+    def tested(self, model, label, arguments, seed):
+        return {"seed": seed}
+
+
+def test_a_search_asks_what_its_choice_carries_before_it_takes_it(small, monkeypatch):
+    def candidate(budget, *, told, **carries):
+        record = {name: value for name, value in carrying(budget, **carries).items() if name != "arguments"}
+        return record if told else {name: value for name, value in record.items() if name != "validation_carries"}
+
+    monkeypatch.setitem(spaces(), "defenses", {"none": {}, "AdversarialTraining": {"budget": [0.9, 0.8, 0.7]}})
+    monkeypatch.setitem(spaces(), "search", SMALL["search"] | {"seeds": [0]})
+    undefended = candidate(0.1, told=True, visual=0.125)
+    deaf, hears = {"visual": 0.05}, {"visual": 0.1}
+
+    def searched(first, by=undefended):
+        given = {"none": by, 0.9: first, 0.8: candidate(0.8, told=False), 0.7: candidate(0.7, told=True, **hears)}
+        measured = {0.9: candidate(0.9, told=True, **deaf), 0.8: candidate(0.8, told=True, **hears)}
+        trainer = Records(given, measured)
+        return search("shop", "VBPR", "AdversarialTraining", trainer, 1)["chosen"]["budget"], trainer.asked
+
+    assert searched(candidate(0.9, told=True, **deaf)) == (0.8, [0.8])
+    assert searched(candidate(0.9, told=False)) == (0.8, [0.9, 0.8])
+    assert searched(candidate(0.9, told=True, **hears)) == (0.9, [])
+    assert searched(candidate(0.9, told=False), candidate(0.1, told=False)) == (0.9, [])
+
+
+def test_what_modalities_carry_is_measured_once_on_the_model_of_the_record(small, folder, tmp_path, monkeypatch):
     data = read_data("shop", folder)
     trainer = Trainer(data, tmp_path, False)
     record = trainer("VBPR", "none", {}, 0)
+    told = trainer.carrying(record)
     shares = mr.evaluation.modality_shares(mr.load_model(tmp_path / record["file"]), data, split="val")
-    expected = {m: share["clean"] - share["mean_features"] for m, share in shares.items()}
-    assert record["validation_carries"] == expected
+    assert told == record | {"validation_carries": shares}
     monkeypatch.setattr(room, "modality_shares", None)
-    assert trainer("VBPR", "none", {}, 0) == record
-    # An earlier result that lacks it is completed where its model lies there, and told as it is where it does not.
-    old = {name: value for name, value in record.items() if name != "validation_carries"}
-    told = {(record["file"], record["attacks_key"]): old}
-    assert Trainer(data, tmp_path, False, told)("VBPR", "none", {}, 0) == record
-    assert Trainer(data, tmp_path / "elsewhere", False, told)("VBPR", "none", {}, 0) == old
+    assert trainer.carrying(record) == told
+    # Another training of the same, on another device, has figures of its own.
+    assert "validation_carries" not in trainer.carrying(record | {"validation": record["validation"] + 1e-3})
+    assert "validation_carries" not in Trainer(data, tmp_path / "elsewhere", False).carrying(record)
+
+
+def test_what_one_result_tells_of_a_model_is_not_lost_to_another(tmp_path):
+    def result(*records):
+        return {"candidates": list(records), "runs": []}
+
+    about = {"file": "a", "attacks_key": "key", "validation": 0.5}
+    (tmp_path / "A.json").write_text(json.dumps(result(about | {"validation_carries": {"visual": {}}})))
+    (tmp_path / "B.json").write_text(json.dumps(result(about)))
+    assert told_by(tmp_path)["a", "key"]["validation_carries"] == {"visual": {}}
+    (tmp_path / "C.json").write_text(json.dumps(result(about | {"validation": 0.6})))
+    assert "validation_carries" not in told_by(tmp_path)["a", "key"]
+
+
+def test_what_was_chosen_is_what_the_rule_chooses():
+    for path in sorted(RESULTS.glob("*/*.json")):
+        result = json.loads(path.read_text())
+        none = path.with_name(f"{result['model'].replace(' ', '-')}-none.json")
+        if "runs" in result and none.exists():
+            undefended = json.loads(none.read_text())["candidates"][0]
+            assert result["chosen"] == choose(result["candidates"], undefended)["arguments"], path
 
 
 def test_what_is_reported_is_what_the_stored_models_do(small, folder, work):
@@ -453,7 +550,7 @@ def test_the_test_split_has_no_part_in_the_choice(small, folder, tmp_path):
         search("shop", "VBPR", "AdversarialTraining", Trainer(d, tmp_path / n, False), 1)
         for d, n in ((data, "a"), (other, "b"))
     )
-    for key in ("validation", "validation_attacked"):
+    for key in ("validation", "validation_attacked", "validation_carries"):
         assert [c[key] for c in one["candidates"]] == [c[key] for c in two["candidates"]]
     assert one["chosen"] == two["chosen"]
     assert one["runs"][0]["test"] != two["runs"][0]["test"]
