@@ -281,7 +281,7 @@ def page(folder: Path) -> str:
             refused = [r for r in results if r["model"] == model and "refused" in r]
             if own or refused:
                 today, before = by_attacks(own)
-                parts += [f"## {name}, {model}", table(today) if today else ""]
+                parts += [f"## {name}, {model}", _scaled(model), table(today) if today else ""]
                 parts += [_BEFORE, table(before)] if before else []
                 parts += ["\n".join(flags(own)), beyond(own), unheard(own), elsewhere(own), refusals(refused)]
     for title, measured in sections(folder, "Cost"):
@@ -316,6 +316,13 @@ def write(folder: Path) -> None:
         if panels:
             draw(panels, clean, lambda run, b: left(run, "suite", everything(run), b), folder / f"overview-{name}.png")
     write_text(folder / "README.md", page(folder))
+
+
+def _scaled(model: str) -> str:
+    """What a backbone's features are multiplied with, where it is a form of another."""
+    entry = spaces()["models"][model]
+    scale = ", ".join(f"{m} by {factor:g}" for m, factor in entry["arguments"].get("feature_scale", {}).items())
+    return f"As {entry['name']}, with features multiplied: {scale}." if scale else ""
 
 
 def _other_device(origin: dict[str, str]) -> str:

@@ -832,7 +832,12 @@ def test_the_page_shows_every_backbone_with_something_to_compare(small, tmp_path
     (shop / "VBPR-3.json").write_text(json.dumps({"model": "VBPR", "defense": "Rain", "refused": "nothing to do"}))
     write(tmp_path)
     assert (tmp_path / "overview-shop.png").read_bytes()[:4] == b"\x89PNG"
-    assert "](overview-shop.png)" in (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text()
+    assert "](overview-shop.png)" in text
+    assert "with features multiplied" not in text
+    scaled = {"name": "VBPR", "arguments": {"feature_scale": {"visual": 0.5}}}
+    monkeypatch.setitem(spaces(), "models", {"VBPR": scaled})
+    assert "## shop, VBPR\n\nAs VBPR, with features multiplied: visual by 0.5.\n\n|" in page(tmp_path)
     # From below: undefended, Fog, and what no attack reaches.
     assert drawn["clean"] == ([pytest.approx(0.3005), 0.29, 0.25], [0, 1, 2])
     assert drawn["suite, 5 %"] == ([0.1, 0.2], [0, 1])
