@@ -13,6 +13,7 @@ from benchmarks.defenses.search import (
     RESULTS,
     Trainer,
     candidates,
+    check_backbone,
     labels_for,
     read_data,
     search,
@@ -41,8 +42,8 @@ def main(
     it is of: the page names what was not computed on a CPU.
     """
     check_device(device)
-    every = labels_for(name, model)
-    chosen = options.listed(only, ";") or every
+    check_backbone(name, model)
+    chosen = options.listed(only, ";") or labels_for(name, model)
     for label in chosen:
         candidates(label)  # a misspelt name is said before hours of training
     with options.measuring(threads):

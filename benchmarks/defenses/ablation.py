@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import options
 from benchmarks.costs import device_of
-from benchmarks.defenses.search import RESULTS, Trainer, pick, read_data, spaces, told_by
+from benchmarks.defenses.search import RESULTS, Trainer, check_backbone, pick, read_data, spaces, told_by
 from mmgraph_robust import defenses
 from mmgraph_robust.data import modalities
 from mmgraph_robust.errors import ConfigError, unknown_name
@@ -160,7 +160,7 @@ def main(
 ) -> None:
     """Ablates a defense on one backbone; goes on where it was killed."""
     check_device(device)
-    pick("models", model)
+    check_backbone(name, model)
     pick("ablations", defense)
     stem = options.file_name("ablation", name, model, defense)
     path = out / f"{stem}.json"

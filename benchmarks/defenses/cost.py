@@ -20,6 +20,7 @@ from benchmarks.defenses.search import (
     backbone,
     backbones_for,
     candidates,
+    check_backbone,
     defense_class,
     pick,
     plugged,
@@ -50,7 +51,7 @@ def main(
     """Times epochs of every defense that acts in training, with the arguments of its first candidate."""
     backbones = options.listed(only) or backbones_for(name)
     for model in backbones:
-        pick("models", model)
+        check_backbone(name, model)
     check_device(device)
     empty = {"device": device_name(device), "models": {}}
     result: dict[str, Any] = read_json(out) if out.exists() else empty

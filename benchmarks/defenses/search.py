@@ -99,15 +99,19 @@ def backbones_for(name: str) -> list[str]:
     return [model for model, entry in spaces()["models"].items() if name in entry.get("data", [name])]
 
 
-def labels_for(name: str, model: str) -> list[str]:
-    """The defenses that are tried on a data set and a backbone: all that are not for others.
+def check_backbone(name: str, model: str) -> None:
+    """Sees that a backbone is searched on a data set.
 
     Raises:
-        ConfigError: If the backbone is for another data set.
+        ConfigError: If there is none of that name, or it is for another data set.
     """
-    pick("models", model)
+    entry = pick("models", model)
     if model not in backbones_for(name):
-        raise ConfigError(f"'{model}' is searched on {', '.join(spaces()['models'][model]['data'])}, not on {name}")
+        raise ConfigError(f"'{model}' is searched on {', '.join(entry['data'])}, not on {name}")
+
+
+def labels_for(name: str, model: str) -> list[str]:
+    """The defenses that are tried on a data set and a backbone: all that are not for others."""
     return [
         label
         for label, entry in spaces()["defenses"].items()
