@@ -235,13 +235,11 @@ class Trainer:
         path = self.work / record["file"]
         if "validation_carries" in record or not path.exists():
             return record
-        shares = self._once(path.with_suffix(".carries.json"), lambda: self._shares(path, "val"))
+        kept = path.with_suffix(".carries.json")
+        shares = self._once(kept, lambda: modality_shares(load_model(path).to(self.device), self.data, split="val"))
         # A model that was trained anew, elsewhere, is not the one of the record.
         same = all(share["clean"] == record["validation"] for share in shares.values())
         return record | {"validation_carries": shares} if same else record
-
-    def _shares(self, path: Path, split: Literal["val", "test"]) -> dict[str, Any]:
-        return modality_shares(load_model(path).to(self.device), self.data, split=split)
 
     def _once(self, kept: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What a file holds, made first where it is not there."""
